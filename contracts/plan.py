@@ -1,0 +1,80 @@
+"""The plan of a dataset: which source row lies in which shard, fixed once and for all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from contracts.errors import Corrupt
+from contracts.files import commit
+from contracts.manifest import Row
+from contracts.reasons import Reason
+
+ROWS_PER_SHARD = 64
+PLAN_FILE = "plan.parquet"
+SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),  # position in the dataset, in manifest order; never reused
+        ("shard", pa.int32()),
+        ("key", pa.string()),
+        ("sha256", pa.string()),  # of the source file; empty where it could not be read
+        ("bytes", pa.int64()),
+        ("reason", pa.string()),  # set where planning already refused the row
+        ("detail", pa.string()),
+        ("values", pa.string()),  # the manifest row as JSON
+    ]
+)
+
+
+class PlannedRow(BaseModel):
+    """One row of the plan. ``reason`` is set where the row was refused before any decoding."""
+
+    model_config = ConfigDict(frozen=True)
+
+    row: int
+    shard: int
+    key: str
+    sha256: str = ""
+    bytes: int = 0
+    reason: Reason | None = None
+    detail: str = ""
+    values: Row
+
+
+def shard_of(row: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
+    """The shard of a row number: rows never move, a refused one leaves a gap.
+
+    >>> shard_of(63), shard_of(64)
+    (0, 1)
+    """
+    return row // rows_per_shard
+
+
+def write_plan(dataset: Path, rows: list[PlannedRow], rows_per_shard: int) -> None:
+    """Commit the plan of ``dataset``."""
+    lines = [line.model_dump(mode="json") | {"values": line.values.model_dump_json()} for line in rows]
+    table = pa.Table.from_pylist(lines, schema=SCHEMA.with_metadata({"rows_per_shard": str(rows_per_shard)}))
+    with commit(dataset / PLAN_FILE) as file:
+        pq.write_table(table, file)
+
+
+def read_plan(dataset: Path) -> tuple[list[PlannedRow], int] | None:
+    """Return the plan and its rows per shard, or ``None`` where there is none yet.
+
+    Raises ``Corrupt`` where the file cannot be read.
+    """
+    path = dataset / PLAN_FILE
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path)
+        rows = [
+            PlannedRow.model_validate(line | {"values": Row.model_validate_json(line["values"])})
+            for line in table.to_pylist()
+        ]
+        return rows, int(table.schema.metadata[b"rows_per_shard"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise Corrupt(path, f"not a readable plan: {error}") from error

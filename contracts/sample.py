@@ -1,0 +1,151 @@
+"""A sample: what one talking-face clip is, member by member, and how frames are packed."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import wave
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from contracts.settings import canonical_json
+
+FPS = 25
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS  # 640
+LANDMARKS = 478
+
+# Where alignment puts a face in the stored crop, as fractions of its side.
+EYES_MIDPOINT = (0.5, 0.42)
+EYES_DISTANCE = 0.22  # between the eye centres of a face seen from the front: leaves a margin all round
+
+MEMBERS = ("frames", "json", "npz", "wav")  # order inside the tar
+FRAMES_MAGIC = b"VXFRAME1"
+FRAMES_HEADER = struct.Struct("<8sIHH")  # magic, count, side, reserved
+
+
+class Meta(BaseModel):
+    """The ``.json`` member: everything about a sample that is not an array."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    kind: Literal["clip", "face", "speech"]
+    frames: int  # T; round(25 * seconds); 1 for a face, 0 for speech
+    side: int  # of the stored crop, pixels; 0 for speech
+    fps: int = FPS
+    sample_rate: int = SAMPLE_RATE
+    corpus: str
+    native_id: str
+    file: str
+    source_sha256: str
+    start_s: float  # of the span, on the container's clock
+    end_s: float
+    source_width: int = 0
+    source_height: int = 0
+    speaker: str | None = None
+    gender: str = "unknown"
+    age: float | None = None
+    language: str | None = None
+    licence: str | None = None
+    consent: str | None = None
+    split: str | None = None
+    steps: str = ""  # digest of the steps that made it
+
+
+class Features(dict[str, np.ndarray]):
+    """The ``.npz`` member. Arrays by name (T frames; absent where the kind has none):
+
+    ``landmarks`` float32 [T, 478, 3]: mediapipe points in the stored crop, x and y in 0..1
+    (z in the same unit, relative); ``landmarks_found`` bool [T]: false where they were
+    interpolated; ``crop_from_source`` float64 [T, 2, 3]: affine, source pixels (pixel centres at integer
+    coordinates) to crop pixels; ``pose`` float32 [T, 3]: yaw, pitch, roll in degrees;
+    ``blink`` float32 [T]: eye opening over eye width; ``mouth`` float32 [T]: lip opening over
+    the distance of the eyes; ``mel`` float16 [4 T, 80]: log-mel, hop 10 ms.
+    """
+
+
+def encode(
+    meta: Meta, features: dict[str, np.ndarray], audio: np.ndarray | None, jpegs: Sequence[bytes]
+) -> dict[str, bytes]:
+    """Return the members of one sample by extension; equal inputs give equal bytes.
+
+    ``audio`` is int16 [640 T]; ``jpegs`` one image of ``meta.side`` pixels per frame.
+    """
+    members = {"json": canonical_json(meta.model_dump(mode="json")).encode()}
+    if features:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **{name: features[name] for name in sorted(features)})
+        members["npz"] = buffer.getvalue()
+    if audio is not None:
+        members["wav"] = encode_wav(audio)
+    if jpegs:
+        members["frames"] = pack_frames(jpegs, meta.side)
+    return members
+
+
+def decode_meta(data: bytes) -> Meta:
+    """Parse the ``.json`` member. Raises ``ValueError`` where it is not one."""
+    return Meta.model_validate(json.loads(data))
+
+
+def decode_features(data: bytes, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Read arrays (all, or ``names`` alone) from the ``.npz`` member, never unpickling."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in (names if names is not None else arrays.files)}
+
+
+def encode_wav(audio: np.ndarray) -> bytes:
+    """WAV bytes of int16 mono samples [N] at 16 kHz."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.ascontiguousarray(audio, dtype="<i2").tobytes())
+    return buffer.getvalue()
+
+
+def decode_wav(data: bytes) -> np.ndarray:
+    """Float32 samples [N] in [-1, 1) of the ``.wav`` member."""
+    with wave.open(io.BytesIO(data)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768.0
+
+
+def pack_frames(jpegs: Sequence[bytes], side: int) -> bytes:
+    """The ``.frames`` member: header, offsets, then one JPEG per frame, so that any frame decodes alone."""
+    offsets = np.concatenate([[0], np.cumsum([len(image) for image in jpegs])]).astype("<u8")
+    header = FRAMES_HEADER.pack(FRAMES_MAGIC, len(jpegs), side, 0)
+    return b"".join([header, offsets.tobytes(), *jpegs])
+
+
+class Frames(Sequence[bytes]):
+    """Read single JPEGs out of a ``.frames`` member without touching the others.
+
+    Raises ``ValueError`` where the header or the offsets do not fit the data.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) < FRAMES_HEADER.size:
+            raise ValueError("frames member is too short")
+        magic, count, self.side, _ = FRAMES_HEADER.unpack_from(data)
+        self._start = FRAMES_HEADER.size + 8 * (count + 1)
+        if magic != FRAMES_MAGIC or self._start > len(data):
+            raise ValueError("not a frames member")
+        self._offsets = np.frombuffer(data, "<u8", count + 1, FRAMES_HEADER.size).astype(np.int64)
+        if self._offsets[0] != 0 or (np.diff(self._offsets) <= 0).any() or self._start + self._offsets[-1] != len(data):
+            raise ValueError("frame offsets do not fit the data")
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        return self._data[self._start + self._offsets[index] : self._start + self._offsets[index + 1]]

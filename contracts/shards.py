@@ -1,0 +1,210 @@
+"""Shards: deterministic tar, ledger, and the record that makes them count."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from contracts.errors import Corrupt
+from contracts.files import commit, sha256_file, sha256_tree
+from contracts.index import ledger
+from contracts.manifest import KEY
+from contracts.sample import MEMBERS
+from contracts.settings import canonical_json
+
+RECORD = re.compile(r"shard-(\d{6})\.json")
+
+
+class ShardRecord(BaseModel):
+    """Written last. A shard without a fitting record does not exist."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = 1
+    shard: int
+    tar_sha256: str
+    tar_bytes: int
+    ledger_sha256: str
+    keys: list[str]
+    read: int  # rows, kept + rejected + failed
+    kept: int
+    rejected: dict[str, int]
+    failed: dict[str, int]
+    steps: str  # digest of the steps and their settings
+    rows: str  # digest of the planned rows (keys and source digests) it was made from
+
+
+def write_shard(
+    dataset: Path,
+    number: int,
+    samples: list[tuple[str, dict[str, bytes]]],
+    lines: list[dict[str, Any]],
+    *,
+    steps: str,
+    rows: str,
+) -> ShardRecord:
+    """Commit one shard: tar, ledger, then the record. Equal inputs give equal bytes.
+
+    ``samples`` are ``(key, members by extension)`` in order; ``lines`` the ledger's.
+    Raises ``ValueError`` where the ledger's rows do not add up or a key is not a plain name.
+    """
+    from contracts.index import account
+
+    base = dataset / f"shard-{number:06d}"
+    table = ledger(lines)
+    count = account(table)
+    count.check()
+    with commit(base.with_suffix(".tar")) as file:
+        _write_tar(file, samples)
+    with commit(base.with_suffix(".parquet")) as file:
+        pq.write_table(table, file)
+    record = ShardRecord(
+        shard=number,
+        tar_sha256=sha256_file(base.with_suffix(".tar")),
+        tar_bytes=base.with_suffix(".tar").stat().st_size,
+        ledger_sha256=sha256_file(base.with_suffix(".parquet")),
+        keys=[key for key, _ in samples],
+        read=count.read,
+        kept=count.kept,
+        rejected={str(reason): n for reason, n in sorted(count.rejected.items())},
+        failed=dict(sorted(count.failed.items())),
+        steps=steps,
+        rows=rows,
+    )
+    with commit(base.with_suffix(".json")) as file:
+        file.write(canonical_json(record.model_dump(mode="json")).encode())
+    return record
+
+
+def _write_tar(file: Any, samples: list[tuple[str, dict[str, bytes]]]) -> None:
+    """USTAR with fixed owner, mode and time: the bytes depend on the samples alone."""
+    seen: set[str] = set()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, members in samples:
+            if not KEY.fullmatch(key) or key in seen:
+                raise ValueError(f"not a plain, new key: {key!r}")
+            seen.add(key)
+            for extension in MEMBERS:
+                if extension in members:
+                    info = tarfile.TarInfo(f"{key}.{extension}")
+                    info.size = len(members[extension])
+                    info.mode = 0o644
+                    tar.addfile(info, io.BytesIO(members[extension]))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A committed shard of a dataset, opened through its record."""
+
+    folder: Path
+    record: ShardRecord
+
+    @property
+    def tar(self) -> Path:
+        return self.folder / f"shard-{self.record.shard:06d}.tar"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.tar.with_suffix(".parquet")
+
+    def verify(self) -> None:
+        """Raise ``Corrupt``, naming file and both digests, unless both files are what the record says."""
+        for path, expected in ((self.tar, self.record.tar_sha256), (self.ledger_file, self.record.ledger_sha256)):
+            if not path.is_file():
+                raise Corrupt(path, "is missing", expected, "no file")
+            actual = sha256_file(path)
+            if actual != expected:
+                raise Corrupt(path, "is not what its record says", expected, actual)
+        names = [f"{key}" for key in self.offsets]
+        if names != self.record.keys:
+            raise Corrupt(self.tar, "holds other keys than its record names")
+
+    def ledger(self) -> pa.Table:
+        """The shard's ledger. Raises ``Corrupt`` where its digest differs."""
+        actual = sha256_file(self.ledger_file) if self.ledger_file.is_file() else "no file"
+        if actual != self.record.ledger_sha256:
+            raise Corrupt(self.ledger_file, "is not what its record says", self.record.ledger_sha256, actual)
+        return pq.read_table(self.ledger_file)
+
+    @cached_property
+    def offsets(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Byte offset and length of every member: ``{key: {extension: (offset, bytes)}}``.
+
+        Raises ``Corrupt`` for anything but plain files named ``<key>.<extension>``.
+        """
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        try:
+            with tarfile.open(self.tar, "r:") as tar:
+                for info in tar:
+                    key, _, extension = info.name.partition(".")
+                    if not info.isreg() or not KEY.fullmatch(key) or extension not in MEMBERS:
+                        raise Corrupt(self.tar, f"unexpected member {info.name!r}")
+                    if extension in found.setdefault(key, {}):
+                        raise Corrupt(self.tar, f"member {info.name!r} stands twice")
+                    found[key][extension] = (info.offset_data, info.size)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise Corrupt(self.tar, f"not a readable shard: {error}") from error
+        return found
+
+    def read(self, key: str, extensions: tuple[str, ...] = MEMBERS) -> dict[str, bytes]:
+        """The wanted members of one sample, by extension; those it lacks are left out."""
+        members = {}
+        with self.tar.open("rb") as file:
+            for extension in extensions:
+                if extension in self.offsets[key]:
+                    offset, size = self.offsets[key][extension]
+                    file.seek(offset)
+                    members[extension] = file.read(size)
+                    if len(members[extension]) != size:
+                        raise Corrupt(self.tar, f"ends inside {key}.{extension}")
+        return members
+
+
+def open_shard(dataset: Path, number: int) -> Shard | None:
+    """The shard, or ``None`` where it has no readable record or lacks a file (it is then made anew)."""
+    path = dataset / f"shard-{number:06d}.json"
+    try:
+        record = ShardRecord.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError, RecursionError):
+        return None
+    shard = Shard(dataset, record)
+    if record.shard != number or not shard.ledger_file.is_file():
+        return None
+    if not shard.tar.is_file() or shard.tar.stat().st_size != record.tar_bytes:
+        return None
+    return shard
+
+
+def committed(dataset: Path) -> Iterator[Shard]:
+    """The committed shards of a dataset, in order.
+
+    Raises ``Corrupt`` where a record stands but is unreadable or its files are missing or short.
+    """
+    for path in sorted(dataset.glob("shard-*.json")):
+        found = RECORD.fullmatch(path.name)
+        if not found:
+            continue
+        shard = open_shard(dataset, int(found[1]))
+        if shard is None:
+            raise Corrupt(path, "its record is unreadable, or a file it names is missing or cut short")
+        yield shard
+
+
+def dataset_digest(dataset: Path) -> str:
+    """One digest of all committed shards: tars and ledgers by their records."""
+    files = {}
+    for shard in committed(dataset):
+        files[shard.tar.name] = shard.record.tar_sha256
+        files[shard.ledger_file.name] = shard.record.ledger_sha256
+    return sha256_tree(files)
