@@ -1,0 +1,1 @@
+"""See the Speaker (Wang et al.): speech alone in, a talking face out."""
