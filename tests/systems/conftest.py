@@ -1,4 +1,4 @@
-"""Makes the inherited battery importable: ``from contract import TrainedContract`` in any test below this folder."""
+"""Makes the inherited battery importable below this folder: ``from contract import TrainedContract``."""
 
 import sys
 from pathlib import Path
