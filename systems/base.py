@@ -106,6 +106,11 @@ class Stage(ABC):
     def view(self) -> View:
         """What a training item is."""
 
+    @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """What takes the place of published weights that were not given; the artifact's lineage repeats it."""
+        return ()
+
     def export(self, model: nn.ModuleDict, to: Path) -> None:
         """Write ``to/<network>/`` (config.json and safetensors) for each of ``networks``.
 

@@ -88,24 +88,27 @@ class StageContract:
         return make_batch(stage.view, items, seed)
 
     @pytest.fixture(scope="class", autouse=True)
-    def one_thread(self) -> Iterator[None]:
+    @classmethod
+    def one_thread(cls) -> Iterator[None]:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(before)
 
     @pytest.fixture(scope="class")
-    def subject(self) -> Any:
-        return type(self).stage.preset("tiny", **self.changes)
+    @classmethod
+    def subject(cls) -> Any:
+        return cls.stage.preset("tiny", **cls.changes)
 
     @pytest.fixture(scope="class")
-    def parents(self, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, nn.ModuleDict]:
+    @classmethod
+    def parents(cls, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, nn.ModuleDict]:
         made: dict[str, nn.ModuleDict] = {}
-        for kind in self.lineage:
+        for kind in cls.lineage:
             stage, folder = kind.preset("tiny"), tmp_path_factory.mktemp(kind.name)
             needed = {name: made[name] for name in kind.needs}
-            made[kind.name] = make_artifact(stage, needed, [self.batch(stage, self.items, s) for s in (0, 1)], folder)
-        return {name: made[name] for name in type(self).stage.needs}
+            made[kind.name] = make_artifact(stage, needed, [cls.batch(stage, cls.items, s) for s in (0, 1)], folder)
+        return {name: made[name] for name in cls.stage.needs}
 
     def test_has_three_presets(self) -> None:
         assert set(self.stage.presets) == {"paper", "small", "tiny"}
@@ -123,11 +126,13 @@ class TrainedContract(StageContract):
     paper_parameters: ClassVar[float | None] = None  # trainable, in millions, at preset "paper"
 
     @pytest.fixture(scope="class")
-    def batches(self, subject: TrainedStage) -> list[Batch]:
-        return [self.batch(subject, self.items, seed) for seed in range(10)]
+    @classmethod
+    def batches(cls, subject: TrainedStage) -> list[Batch]:
+        return [cls.batch(subject, cls.items, seed) for seed in range(10)]
 
     @pytest.fixture(scope="class")
-    def unbroken(self, subject: TrainedStage, parents: Any, batches: list[Batch]) -> tuple[nn.ModuleDict, list[Any]]:
+    @classmethod
+    def unbroken(cls, subject: TrainedStage, parents: Any, batches: list[Batch]) -> tuple[nn.ModuleDict, list[Any]]:
         """Ten steps in one go: the model and its losses."""
         model = build(subject, parents, batches[:2])
         optimizers = subject.optimizers(model)
@@ -287,8 +292,9 @@ class ComputedContract(StageContract):
     """The battery of a computed stage."""
 
     @pytest.fixture(scope="class")
-    def batches(self, subject: ComputedStage) -> list[Batch]:
-        return [self.batch(subject, self.items, seed) for seed in range(3)]
+    @classmethod
+    def batches(cls, subject: ComputedStage) -> list[Batch]:
+        return [cls.batch(subject, cls.items, seed) for seed in range(3)]
 
     def test_same_input_same_result_and_export_keeps_it(
         self, subject: ComputedStage, parents: Any, batches: list[Batch], tmp_path: Path
