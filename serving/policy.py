@@ -1,0 +1,79 @@
+"""What is refused before anything is decoded: portraits without consent, sounds and pictures beyond the limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from contracts.errors import Reject
+from contracts.files import sha256_file
+from contracts.limits import Limits
+from contracts.reasons import Reason
+from serving.jobs import Consent, Inputs, Job
+
+TEXT_LIMIT = 500  # characters of a consent record
+
+
+class ServingLimits(Limits):
+    """Limits of ingestion, and those of requests that come over HTTP."""
+
+    upload_bytes: int = 64 * 2**20  # ten minutes of 16-bit stereo at 48 kHz are 110 MB: long speech comes compressed
+    portrait_bytes: int = 32 * 2**20
+
+
+def read_consent(text: str | None) -> Consent:
+    """The record behind ``--consent "who, purpose"``. Raises ``Reject(NO_CONSENT)`` where a part is missing.
+
+    >>> read_consent("Ada Lovelace, a greeting for the museum, in English").purpose
+    'a greeting for the museum, in English'
+    """
+    mend = 'a portrait needs --consent "who, purpose": who is shown agreed to be animated, and for what'
+    who, _, purpose = (part.strip() for part in (text or "").partition(","))
+    if not who or not purpose:
+        raise Reject(Reason.NO_CONSENT, mend if not (text or "").strip() else f"{text!r} has one part; {mend}")
+    if len(who) + len(purpose) > TEXT_LIMIT or not (who + purpose).isprintable():
+        raise Reject(Reason.NO_CONSENT, f"the consent must be one printable line of at most {TEXT_LIMIT} characters")
+    return Consent(who=who, purpose=purpose)
+
+
+def check_file(path: Path) -> None:
+    """Raise ``Reject`` unless ``path`` is a readable file with something in it."""
+    if not path.exists():
+        raise Reject(Reason.MISSING_FILE, f"{path} does not exist")
+    if not path.is_file():
+        raise Reject(Reason.NOT_A_FILE, f"{path} is not a file")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise Reject(Reason.EMPTY_FILE, f"{path} is empty")
+    except PermissionError as error:
+        raise Reject(Reason.UNREADABLE, f"{path} may not be read") from error
+
+
+def check_seconds(path: Path, seconds: float, limits: Limits) -> None:
+    """Raise ``Reject`` for a sound shorter or longer than the limits."""
+    if seconds > limits.duration_s:
+        raise Reject(
+            Reason.TOO_LONG, f"{path} lasts {seconds:.1f} s; {limits.duration_s:.0f} s are the limit: give it in parts"
+        )
+    if seconds < limits.shortest_s:
+        raise Reject(Reason.TOO_SHORT, f"{path} lasts {seconds:.2f} s; {limits.shortest_s} s is the least")
+
+
+def admit(job: Job, bundle: str) -> Inputs:
+    """The identity of ``job`` for the bundle of that digest: consent looked at first, then files hashed.
+
+    Raises ``Reject``: NO_CONSENT before a portrait is touched; MISSING_FILE, NOT_A_FILE, UNREADABLE, EMPTY_FILE.
+    """
+    consent = read_consent(job.consent) if job.portrait is not None else None
+    check_file(job.audio)
+    if job.portrait is not None:
+        check_file(job.portrait)
+    return Inputs(
+        bundle=bundle,
+        audio=sha256_file(job.audio),
+        portrait=None if job.portrait is None else sha256_file(job.portrait),
+        consent=consent,
+        seed=job.seed,
+        steps=job.steps,
+        size=job.size,
+    )

@@ -1,0 +1,96 @@
+"""How a video becomes visible: rendered under a temporary name, read back, and only then, marked, in its place."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from contracts.files import TEMPORARY, commit_bytes, sha256_file, sync_folder
+from contracts.settings import canonical_json
+from serving.provenance import Sidecar, inspect, portrait_path, sidecar_path
+
+
+@contextmanager
+def draft(out: Path) -> Iterator[Path]:
+    """A hidden temporary name beside ``out`` (ending as ``out`` does), gone when the block ends.
+
+    What killed runs left under such names of ``out`` goes first.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(out)
+    path = out.with_name(f"{TEMPORARY}{out.stem}.{os.getpid()}-{secrets.token_hex(4)}{out.suffix}")
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def publish(
+    rendered: Path,
+    out: Path,
+    portrait: np.ndarray | None,
+    describe: Callable[[str, str | None], Sidecar],
+) -> Sidecar:
+    """Put ``rendered`` (beside ``out``) in its place with its sidecar and portrait; return the sidecar.
+
+    ``describe(video sha256, portrait sha256 or None)`` makes the sidecar. The order is: an older video
+    away, portrait, sidecar, video last; so a video under its final name always has the sidecar of
+    that very video, whatever is killed when. ``portrait`` is uint8 [H, W, 3].
+    """
+    with rendered.open("rb") as file:
+        os.fsync(file.fileno())
+    picture = None if portrait is None else encode_png(portrait)
+    out.unlink(missing_ok=True)
+    if picture is not None:
+        commit_bytes(portrait_path(out), picture)
+    else:
+        portrait_path(out).unlink(missing_ok=True)
+    picture_digest = None if picture is None else sha256_file(portrait_path(out))
+    sidecar = describe(sha256_file(rendered), picture_digest)
+    commit_bytes(sidecar_path(out), (canonical_json(sidecar.model_dump(mode="json")) + "\n").encode())
+    rendered.replace(out)
+    sync_folder(out.parent)
+    return sidecar
+
+
+def published(out: Path, job: str) -> Sidecar | None:
+    """The sidecar of the video at ``out`` where it fits and is the result of ``job`` (a digest), else None."""
+    if not out.is_file():
+        return None
+    found = inspect(out)
+    fits = found.state == "fits" and found.sidecar is not None and found.sidecar.job == job
+    return found.sidecar if fits else None
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """PNG bytes of uint8 [H, W, 3]; equal pictures give equal bytes."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _sweep(out: Path) -> None:
+    form = re.compile(re.escape(f"{TEMPORARY}{out.stem}.") + r"(\d+)-[0-9a-f]{8}" + re.escape(out.suffix))
+    for path in out.parent.iterdir():
+        match = form.fullmatch(path.name)
+        if match and not _alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

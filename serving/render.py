@@ -1,0 +1,222 @@
+"""Jobs in, published videos out: batches through one pipeline, an encoder per video, refusals one by one."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from contracts.bundle import Bundle
+from contracts.errors import Reject, Transient, VoxfaceError
+from contracts.files import sha256_file
+from contracts.reasons import FailureCode, Reason
+from contracts.sample import SAMPLE_RATE
+from serving.encoding import Encoding
+from serving.jobs import Inputs, Job, Outcome, Refused, Result, check_jobs
+from serving.policy import ServingLimits, admit, check_seconds
+from serving.provenance import Sidecar, comment, describe, portrait_path, sidecar_path
+from serving.publish import draft, publish, published
+
+if TYPE_CHECKING:
+    from systems.base import Request, TalkingFacePipeline
+
+Progress = Callable[[int, int, str], None]  # frames done, frames in all, note
+BATCH = 4  # videos rendered at once
+PORTRAIT_SIDE = 512  # pixels: the largest stored crop; pipelines scale it to their own size
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Work:
+    """A job that was let in: its identity, what the pipeline is asked for, and where results go."""
+
+    jobs: list[Job]  # equal but for their places
+    inputs: Inputs
+    request: Request
+    seconds: float
+
+    @property
+    def out(self) -> Path:
+        return self.jobs[0].out
+
+
+class Renderer:
+    """Renders jobs with one loaded pipeline. Not thread-safe: one call at a time."""
+
+    def __init__(
+        self, pipeline: TalkingFacePipeline, bundle: Bundle, *, batch: int = BATCH, limits: ServingLimits | None = None
+    ) -> None:
+        self.pipeline, self.bundle, self.batch = pipeline, bundle, batch
+        self.bundle_digest = bundle.digest
+        self.limits = limits or ServingLimits()
+
+    def render(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Outcome]:
+        """One outcome per job, in order. A job that is refused or fails leaves the others alone.
+
+        A job whose video stands already, with a sidecar that fits, is not rendered again. Raises
+        ``Misuse`` where two jobs want one place, ``Transient`` where the disk is full.
+        """
+        check_jobs(jobs)
+        unique = list(dict.fromkeys(jobs))
+        outcomes: dict[Job, Outcome] = {}
+        for start in range(0, len(unique), self.batch):
+            works: dict[str, Work] = {}
+            for job in unique[start : start + self.batch]:
+                try:
+                    inputs = admit(job, self.bundle_digest)
+                    sidecar = published(job.out, inputs.job)
+                    if sidecar is not None:
+                        outcomes[job] = _result(job, sidecar, reused=True)
+                    elif inputs.job in works:
+                        works[inputs.job].jobs.append(job)
+                    else:
+                        works[inputs.job] = self._prepare(job, inputs)
+                except Exception as error:
+                    outcomes[job] = _refusal(job, error)
+            outcomes |= self._render(list(works.values()), progress)
+        return [outcomes[job] for job in jobs]
+
+    def _prepare(self, job: Job, inputs: Inputs) -> Work:
+        from preprocessing.media import decode_sound
+        from systems.base import Request
+
+        audio = decode_sound(job.audio, self.limits)
+        if not np.isfinite(audio).all():
+            raise Reject(Reason.NON_FINITE, f"{job.audio} holds samples that are not numbers")
+        seconds = len(audio) / SAMPLE_RATE
+        check_seconds(job.audio, seconds, self.limits)
+        portrait = None
+        if job.portrait is not None:
+            from preprocessing.crop import aligned_portrait
+
+            portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE)
+        request = Request(audio=audio, seed=job.seed, portrait=portrait, steps=job.steps)
+        return Work(jobs=[job], inputs=inputs, request=request, seconds=seconds)
+
+    def _render(self, works: list[Work], progress: Progress | None) -> dict[Job, Outcome]:
+        """Outcomes of a batch; where the pipeline fails on it, its members are tried alone."""
+        if not works:
+            return {}
+        try:
+            return self._stream(works, progress)
+        except Exception as error:
+            if len(works) == 1:
+                return {job: _refusal(job, error) for job in works[0].jobs}
+            if isinstance(error, VoxfaceError) and not isinstance(error, Reject):
+                raise
+            log.warning("a batch of %d failed (%s); rendering its jobs one by one", len(works), error)
+        return {job: outcome for work in works for job, outcome in self._render([work], progress).items()}
+
+    def _stream(self, works: list[Work], progress: Progress | None) -> dict[Job, Outcome]:
+        import torch
+
+        total = sum(work.request.frames for work in works)
+        note = ", ".join(work.out.name for work in works)
+        with ExitStack() as stack, torch.inference_mode():
+            drafts = [stack.enter_context(draft(work.out)) for work in works]
+            encodings = [
+                stack.enter_context(Encoding(path, work.jobs[0].audio, comment(work.inputs)))
+                for path, work in zip(drafts, works, strict=True)
+            ]
+            done = 0
+            for chunk in self.pipeline.stream([work.request for work in works]):
+                encoding, work = encodings[chunk.request], works[chunk.request]
+                if chunk.first != encoding.count or chunk.first + len(chunk.frames) > work.request.frames:
+                    raise RuntimeError(f"frame {chunk.first} of {work.out.name} came out of turn")
+                encoding.put(resize(chunk.frames, work.inputs.size))
+                done += len(chunk.frames)
+                if progress is not None:
+                    progress(done, total, note)
+            outcomes: dict[Job, Outcome] = {}
+            for work, path, encoding in zip(works, drafts, encodings, strict=True):
+                try:
+                    encoding.finish()
+                    outcomes |= self._publish(work, path)
+                except Exception as error:
+                    outcomes |= {job: _refusal(job, error) for job in work.jobs}
+        return outcomes
+
+    def _publish(self, work: Work, rendered: Path) -> dict[Job, Outcome]:
+        """Read the encoded file back, then put it in its place, or places."""
+        self._read_back(work, rendered)
+        portrait = self.pipeline.portrait(work.request)
+
+        def sidecar(video: str, picture: str | None) -> Sidecar:
+            return describe(
+                self.bundle,
+                work.inputs,
+                frames=work.request.frames,
+                seconds=work.seconds,
+                video=video,
+                portrait=picture,
+            )
+
+        outcomes: dict[Job, Outcome] = {}
+        for job in reversed(work.jobs):  # copies for the others first: the last one moves the file itself
+            if job is work.jobs[0]:
+                outcomes[job] = _result(job, publish(rendered, job.out, portrait, sidecar), reused=False)
+            else:
+                with draft(job.out) as path:
+                    shutil.copyfile(rendered, path)
+                    outcomes[job] = _result(job, publish(path, job.out, portrait, sidecar), reused=False)
+        return outcomes
+
+    def _read_back(self, work: Work, rendered: Path) -> None:
+        from preprocessing.media import probe
+
+        found = probe(rendered, self.limits)
+        if found.video is None or found.audio is None:
+            raise RuntimeError(f"{work.out.name} was encoded without pictures or without sound")
+        frames = found.video.packets - found.video.discarded
+        if frames != work.request.frames:
+            raise RuntimeError(f"{work.out.name} has {frames} frames, {work.request.frames} were asked for")
+        job = work.jobs[0]
+        if sha256_file(job.audio) != work.inputs.audio:
+            raise Reject(Reason.HASH_MISMATCH, f"{job.audio} changed while it was read")
+
+
+def resize(frames: np.ndarray, side: int | None) -> np.ndarray:
+    """Frames uint8 [n, H, W, 3] at a height and width of ``side`` pixels; as they are where ``side`` is None."""
+    if side is None or frames.shape[1:3] == (side, side):
+        return frames
+    import torch
+    from torch.nn.functional import interpolate
+
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    scaled = interpolate(pixels, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+    result: np.ndarray = scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return result
+
+
+def _result(job: Job, sidecar: Sidecar, *, reused: bool) -> Result:
+    return Result(
+        out=job.out,
+        sidecar=sidecar_path(job.out),
+        portrait=portrait_path(job.out) if sidecar.portrait else None,
+        frames=sidecar.frames,
+        seconds=sidecar.seconds,
+        job=sidecar.job,
+        video=sidecar.video,
+        reused=reused,
+    )
+
+
+def _refusal(job: Job, error: Exception) -> Refused:
+    """What ``error`` means for ``job``. A full disk, stored data that lies and misuse end the whole run: raised."""
+    if isinstance(error, Reject):
+        return Refused(state="rejected", out=job.out, code=error.reason, detail=error.detail)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise Transient(f"NO_SPACE: {job.out.parent}: free some space, then run the same command again") from error
+    if isinstance(error, VoxfaceError):
+        raise error
+    log.error("%s failed", job.out, exc_info=error)
+    detail = f"{type(error).__name__}: {str(error).strip()}"[:500]
+    return Refused(state="failed", out=job.out, code=FailureCode.INTERNAL, detail=detail)

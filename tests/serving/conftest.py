@@ -1,0 +1,89 @@
+"""A toy system, a bundle of it, and speech files, for the tests of serving."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contracts.bundle import Lineage, seal_artifact, write_bundle
+
+TOYS = Path(__file__).parent / "toys"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def toys() -> Iterator[None]:
+    """The folder of toys is among the systems, here and in Ray's workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        older = os.environ.get("VOXFACE_SYSTEMS_PATH", "")
+        patch.setenv("VOXFACE_SYSTEMS_PATH", os.pathsep.join(filter(None, [str(TOYS), older])))
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_bundle(toys: None) -> Callable[..., Path]:
+    """Writes a bundle of the toy; ``change`` may alter its networks (a dict by stage) before they are stored."""
+
+    def make(folder: Path, change: Callable[[dict], None] | None = None) -> Path:
+        from systems import catalogue
+
+        system = catalogue.get("loudmouth")
+        models: dict = {}
+        for stage in system.stages:
+            models[stage.name] = stage.preset("tiny").compute({n: models[n] for n in stage.needs}, [])
+        if change is not None:
+            change(models)
+        parts, digests = {}, {}
+        for stage in system.stages:
+            path = folder / "artifacts" / stage.name
+            for name in stage.networks:
+                models[stage.name][name].save_pretrained(path / name, safe_serialization=True)
+            lineage = Lineage(
+                dataset="d" * 64,
+                selection="e" * 64,
+                parents={n: digests[n] for n in stage.needs},
+                code="test",
+                settings={"preset": "tiny"},
+            )
+            digests[stage.name] = seal_artifact(path, system.name, stage.name, lineage, {}).digest
+            parts[stage.name] = path
+        write_bundle(folder / "bundle", system.name, "tiny", parts)
+        return folder / "bundle"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., Path]) -> Path:
+    """A bundle of the toy system; not to be altered."""
+    return make_bundle(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return Path(shutil.copytree(bundle, tmp_path / "own"))
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sound that swells three times a second, peaking at ``peak``: a wav of int16."""
+
+    def write(name: str, samples: int, *, rate: int = 16_000, channels: int = 1, peak: float = 0.5) -> Path:
+        t = np.arange(samples) / rate
+        sound = peak * np.sin(2 * np.pi * 220 * t) * np.abs(np.sin(2 * np.pi * 1.5 * t))
+        pcm = np.repeat((sound * 32767).astype("<i2")[:, None], channels, axis=1)
+        path = tmp_path / name
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(channels)
+            file.setsampwidth(2)
+            file.setframerate(rate)
+            file.writeframes(pcm.tobytes())
+        return path
+
+    return write
