@@ -1,0 +1,104 @@
+"""From a dataset's scores to a selection: rules refuse, speakers are split, nothing is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from contracts.index import read_index, samples
+from contracts.query import matching
+from contracts.reasons import Reason
+from contracts.selection import REFUSED_SCHEMA, Chosen, Selection
+from contracts.shards import committed, dataset_digest
+from flows.params import SelectionParams
+
+LEAST_VAL_SPEAKERS = 2
+
+
+def choose(dataset: Path, params: SelectionParams) -> tuple[Selection, pa.Table]:
+    """The selection that ``params`` describe over ``dataset``, and why each other sample is refused.
+
+    A rule refuses the samples for which it is false; where a score is null (a still has no loudness) the rule
+    breaks nothing. Several rules broken: the reason that comes first in ``Reason`` counts.
+    Raises ``Misuse`` for a rule that is not in the grammar, ``Corrupt`` for a damaged dataset.
+    """
+    kept = samples(read_index(dataset))
+    why: dict[str, tuple[Reason, str]] = {}
+    if params.where.strip():
+        inside = set(matching(kept, params.where)["key"].to_pylist())
+        for key in kept["key"].to_pylist():
+            if key not in inside:
+                why[key] = (Reason.NOT_SELECTED, f"not: {params.where}")
+    order = list(Reason)
+    for reason, rule in sorted(params.rules.items(), key=lambda item: order.index(item[0]), reverse=True):
+        broken = matching(kept, f"not ({rule})")
+        for line in broken.to_pylist():
+            why[line["key"]] = (reason, f"not: {rule}")
+    shard_of = {key: shard.record.shard for shard in committed(dataset) for key in shard.record.keys}
+    lines = [line | {"speaker": _speaker(line)} for line in kept.to_pylist()]
+    chosen = [line for line in lines if line["key"] not in why]
+    val = val_speakers(chosen, params.val_share, params.seed)
+    selection = Selection(
+        dataset=dataset_digest(dataset),
+        samples=tuple(
+            Chosen(
+                key=line["key"],
+                shard=shard_of[line["key"]],
+                kind=line["kind"],
+                frames=line["frames"] or 0,
+                speaker=line["speaker"],
+                gender=line["gender"] or "unknown",
+                split="val" if line["speaker"] in val else "train",
+            )
+            for line in chosen
+        ),
+        refused=dict(sorted(Counter(str(reason) for reason, _ in why.values()).items())),
+    )
+    refused = [
+        {"key": line["key"], "reason": str(why[line["key"]][0]), "detail": why[line["key"]][1]}
+        for line in lines
+        if line["key"] in why
+    ]
+    return selection, pa.Table.from_pylist(refused, schema=REFUSED_SCHEMA)
+
+
+def val_speakers(lines: Iterable[dict[str, Any]], share: float, seed: int) -> set[str]:
+    """Speakers kept out of training: those whose hash falls below ``share``, topped up to two and to both genders.
+
+    A speaker's own hash decides, so that new speakers do not move old ones. At least one speaker, and one
+    of each gender where there are two of it, stays in training.
+    """
+    gender: dict[str, str] = {}
+    for line in lines:
+        if line["kind"] == "clip":  # stills and sounds cannot be validated on; they go where their speaker goes
+            gender[line["speaker"]] = line["gender"] or "unknown"
+    ranked = sorted(gender, key=lambda speaker: (_fraction(speaker, seed), speaker))
+    val = {speaker for speaker in ranked if _fraction(speaker, seed) < share}
+    for wanted in ("f", "m"):
+        of_it = [speaker for speaker in ranked if gender[speaker] == wanted]
+        if len(of_it) > 1 and not val & set(of_it):
+            val.add(of_it[0])
+        if len(of_it) > 1 and set(of_it) <= val:
+            val.discard(of_it[-1])
+    for speaker in ranked:
+        if len(val) >= min(LEAST_VAL_SPEAKERS, len(ranked) - 1):
+            break
+        val.add(speaker)
+    if ranked and set(ranked) <= val:
+        val.discard(ranked[-1])
+    return val
+
+
+def _fraction(speaker: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}\n{speaker}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _speaker(line: dict[str, Any]) -> str:
+    """The speaker; where unknown a name shared by all samples of one source, so that none crosses the split."""
+    return str(line["speaker"] or f"unknown-{line['source_sha256'][:12]}")

@@ -1,0 +1,65 @@
+"""The only ``ray.init``: a local cluster of our own, or one that stands already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import Misuse, Transient
+
+log = logging.getLogger(__name__)
+LEAST_CPUS = 4  # logical: Ray Train's controller and helpers take slots beside the workers
+NOT_SHIPPED = ["work", ".venv", ".git", ".dvc", "**/__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"]
+TOKEN = Path("~/.ray/auth_token")
+
+
+@contextmanager
+def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
+    """Be connected to Ray: ``local`` starts a cluster and stops it, ``auto`` or ``HOST:PORT`` joins one.
+
+    Raises ``Misuse`` for an address at which no cluster answers, ``Transient`` where a local one does not start.
+    """
+    import ray
+
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    temporary: str | None = None
+    if address == "local":
+        # the path of a unix socket may have 107 bytes: a short folder of our own
+        temporary = tempfile.mkdtemp(prefix="vox-", dir=os.environ.get("RAY_TMPDIR"))
+        options |= {
+            "num_cpus": cpus or max(LEAST_CPUS, os.cpu_count() or 1),
+            "include_dashboard": False,
+            "_temp_dir": temporary,
+        }
+    else:
+        options["runtime_env"] = {"working_dir": ".", "excludes": NOT_SHIPPED}
+    try:
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError) as error:
+            raise Misuse(f"--address {address}: no Ray cluster answers there: {_line(error)}") from error
+        except RuntimeError as error:
+            raise Transient(f"Ray did not start: {_line(error)}") from error
+        _keep_private(TOKEN.expanduser())
+        log.info("connected to Ray at %s", address)
+        yield
+    finally:
+        ray.shutdown()
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _keep_private(token: Path) -> None:
+    """Ray writes its token readable by all; whoever reads it may run code here."""
+    if token.is_file():
+        token.chmod(0o600)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

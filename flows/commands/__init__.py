@@ -1,0 +1,1 @@
+"""The command line, a module per noun; ``flows.__main__`` assembles it."""

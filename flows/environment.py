@@ -1,0 +1,40 @@
+"""What must be in the environment before a heavy package is imported: silence, short start-ups, one thread each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+QUIET = {
+    # nobody is told that this program ran
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # nothing is fetched behind the user's back
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    # a first start of the ephemeral server takes longer than Prefect's 20 s on a cold disk
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    # workers are as many as cores: a second thread in each only makes them wait for one another
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # a worker that dies is reported by us, once
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "GLOG_minloglevel": "2",
+    "WDS_SECURE": "1",
+    # MLflow asks git by subprocess otherwise; the code's version is ours to record
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def prepare(work: Path) -> None:
+    """Set what is not set yet. ``work`` is the folder of made things; Prefect keeps its database there."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str((work / "prefect").resolve()))

@@ -1,0 +1,162 @@
+"""The flow that turns a manifest into a dataset: plan, shards, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from contracts.index import Account, account, read_index
+from contracts.manifest import COLUMNS, Row
+from contracts.plan import PlannedRow, read_plan
+from contracts.query import NUMBERS, matching
+from flows.console import Progress
+
+if TYPE_CHECKING:
+    from preprocessing.run import IngestReport, IngestSettings
+
+    from preprocessing.corpora import BadLine
+
+SECONDS_PER_ROW = 4.0  # on one core, for a clip of a few seconds
+STORED_PER_SOURCE_BYTE = 1.5  # a shard's bytes over its sources', at most, on clips of the usual rates
+LEAST_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """What to ingest, and where to."""
+
+    dataset: Path
+    data_root: Path
+    rows: list[Row | BadLine]
+    settings: IngestSettings
+    workers: int
+    address: str
+
+
+def where(rows: list[Row | BadLine], text: str) -> list[Row | BadLine]:
+    """The rows for which the query holds, in order. A bad line has no columns: nothing holds for it."""
+    if not text.strip():
+        return rows
+    names = [name for name in COLUMNS if name != "box"]
+    plain = [(place, row) for place, row in enumerate(rows) if isinstance(row, Row)]
+    extras = sorted({name for _, row in plain for name in row.extra})
+    columns: dict[str, pa.Array] = {
+        name: pa.array([getattr(row, name) for _, row in plain], pa.float64() if name in NUMBERS else pa.string())
+        for name in names
+    }
+    columns |= {f"extra.{name}": pa.array([row.extra.get(name) for _, row in plain], pa.string()) for name in extras}
+    columns["place"] = pa.array([place for place, _ in plain], pa.int64())
+    table = pa.table(columns)
+    return [rows[place] for place in matching(table, text)["place"].to_pylist()]
+
+
+def covers(dataset: Path, rows: list[Row | BadLine]) -> bool:
+    """Whether the plan of ``dataset`` names all ``rows`` already (planning again is then quick)."""
+    plan = read_plan(dataset)
+    if plan is None:
+        return False
+    named = {planned.key for planned in plan[0]}
+    return all(isinstance(row, Row) and row.key in named for row in rows)
+
+
+def estimate(job: IngestJob) -> dict[str, Any]:
+    """Counts, seconds and bytes of a job that has not run, from the sizes of the sources."""
+    from preprocessing.corpora import BadLine
+
+    sizes = []
+    for row in job.rows:
+        if not isinstance(row, BadLine):
+            path = job.data_root / row.file
+            sizes.append(path.stat().st_size if path.is_file() else 0)
+    return {
+        "rows": len(job.rows),
+        "bad_lines": len(job.rows) - len(sizes),
+        "missing_files": sizes.count(0),
+        "source_bytes": sum(sizes),
+        "estimated_seconds": round(SECONDS_PER_ROW * len(sizes) / job.workers),
+        "estimated_bytes": round(STORED_PER_SOURCE_BYTE * sum(sizes)) + LEAST_BYTES,
+    }
+
+
+def make_plan(job: IngestJob, progress: Progress) -> list[PlannedRow]:
+    """Extend the plan of the dataset by the rows it lacks."""
+    from preprocessing.plan import plan_dataset
+
+    return plan_dataset(job.dataset, job.rows, job.data_root, progress=progress)
+
+
+def summary(dataset: Path, report: IngestReport | None = None) -> dict[str, Any]:
+    """The accounts of a dataset for people: rows, spans, and what this run did."""
+    index = read_index(dataset)
+    rows, spans = account(index, "row"), account(index, "span")
+    rows.check()
+    spans.check()
+    return {
+        "dataset": str(dataset),
+        "rows": _counts(rows),
+        "spans": _counts(spans),
+        "frames_decoded": report.frames_decoded if report else 0,
+        "shards_made": report.shards_made if report else 0,
+        "shards_reused": report.shards_reused if report else len(list(dataset.glob("shard-*.json"))),
+    }
+
+
+def _counts(accounts: Account) -> dict[str, Any]:
+    return {
+        "read": accounts.read,
+        "kept": accounts.kept,
+        "rejected": {str(reason): count for reason, count in sorted(accounts.rejected.items())},
+        "failed": dict(sorted(accounts.failed.items())),
+    }
+
+
+def ingest(job: IngestJob, plan_progress: Progress, shard_progress: Progress) -> dict[str, Any]:
+    """Run the flow; return :func:`summary`. Whatever its tasks raise comes through."""
+    from prefect import flow, task
+    from prefect.artifacts import create_markdown_artifact
+
+    from flows.cluster import cluster
+    from flows.retries import RETRIES
+
+    @task(name="plan", **RETRIES)
+    def plan() -> int:
+        return len(make_plan(job, plan_progress))
+
+    @task(name="make shards", **RETRIES)
+    def shards() -> IngestReport:
+        from preprocessing.run import ingest as make
+
+        with cluster(job.address):
+            return make(job.dataset, job.data_root, workers=job.workers, settings=job.settings, progress=shard_progress)
+
+    @task(name="account", **RETRIES)
+    def accounts(report: IngestReport) -> dict[str, Any]:
+        from preprocessing.report import write_dataset_report
+
+        write_dataset_report(job.dataset, job.dataset / "report.html", None)
+        result = summary(job.dataset, report)
+        create_markdown_artifact(markdown(result), key="dataset-accounts", description=str(job.dataset))
+        return result
+
+    @flow(name="ingest", validate_parameters=False)
+    def run(dataset: str, rows: int) -> dict[str, Any]:
+        plan()
+        return accounts(shards())
+
+    result: dict[str, Any] = run(str(job.dataset), len(job.rows))
+    return result
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The accounts as a table for Prefect's page."""
+    lines = ["| level | read | kept | rejected | failed |", "|---|---|---|---|---|"]
+    for level in ("rows", "spans"):
+        counts = result[level]
+        refused, failed = (
+            ", ".join(f"{name} {count}" for name, count in counts[how].items()) or "0" for how in ("rejected", "failed")
+        )
+        lines.append(f"| {level} | {counts['read']} | {counts['kept']} | {refused} | {failed} |")
+    return "\n".join(lines)

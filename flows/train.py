@@ -1,0 +1,89 @@
+"""The flow that trains a system: its stages in one worker group, mirrored to MLflow, then the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.bundle import ARTIFACT_FILE, read_artifact
+from flows.console import Progress
+
+if TYPE_CHECKING:
+    from training.distributed import TrainRequest
+
+CHECKPOINT_BYTES = 2_000_000_000  # room for a stage's checkpoints at the presets that run on a CPU
+TINY_STAGE_SECONDS = 60  # per stage at preset tiny, worker start included
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A request to training, and where it runs and is tracked."""
+
+    request: TrainRequest
+    address: str
+    tracking_uri: str
+
+
+def stages_done(out: Path, names: list[str]) -> list[dict[str, Any]]:
+    """A line per finished stage with its artifact's digest and measures."""
+    lines = []
+    for name in names:
+        folder = out / name / "artifact"
+        if (folder / ARTIFACT_FILE).is_file():
+            artifact = read_artifact(folder, verify=False)
+            lines.append({"stage": name, "artifact": artifact.digest[:12], "measures": _measures(artifact.measures)})
+    return lines
+
+
+def _measures(measures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in sorted(measures.items())) or "-"
+
+
+def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
+    """Run the flow for the stages ``todo``; what stands then. Whatever its tasks raise comes through."""
+    from prefect import flow, task
+    from prefect.artifacts import create_markdown_artifact
+    from training.distributed import train_system
+    from training.report import write_training_report
+
+    from flows.cluster import cluster
+    from flows.retries import RETRIES
+
+    request = job.request
+
+    @task(name="train stages", **RETRIES)
+    def stages() -> int:
+        with cluster(job.address):
+            return len(train_system(request, progress))
+
+    @task(name="mirror to MLflow", **RETRIES)
+    def mirror() -> None:
+        from training.tracking import forward
+
+        forward(request.out, tracking_uri=job.tracking_uri, experiment=request.system)
+
+    @task(name="report", **RETRIES)
+    def report(names: list[str]) -> dict[str, Any]:
+        page = request.out / "report.html"
+        write_training_report(request.out, page)
+        lines = stages_done(request.out, names)
+        table = "\n".join(
+            ["| stage | artifact | measures |", "|---|---|---|"]
+            + [f"| {line['stage']} | {line['artifact']} | {line['measures']} |" for line in lines]
+        )
+        create_markdown_artifact(table, key=f"stages-{request.system.replace('_', '-')}", description=request.system)
+        return {"system": request.system, "trained": todo, "stages": lines, "report": str(page)}
+
+    @flow(name="train", validate_parameters=False)
+    def run(system: str, preset: str, todo: list[str], names: list[str]) -> dict[str, Any]:
+        stages()
+        mirror()
+        return report(names)
+
+    from systems import catalogue
+
+    names = [stage.name for stage in catalogue.get(request.system).stages]
+    result: dict[str, Any] = run(request.system, request.preset, todo, names)
+    return result
