@@ -1,0 +1,277 @@
+"""Reading batches out of shards: every batch is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+import io
+import logging
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from contracts.errors import Corrupt, Misuse
+from contracts.sample import FPS, SAMPLES_PER_FRAME, Frames, decode_features, decode_wav
+from contracts.selection import Chosen, Selection
+from contracts.shards import Shard, dataset_digest, open_shard
+from systems.base import Batch, View
+
+Subset = Literal["train", "known", "new"]
+GENDERS = {"f": 0, "m": 1, "unknown": -1}
+KNOWN_SHORTEST = 3 * FPS  # frames; a shorter clip is trained on whole
+KNOWN_SHARE = 5  # the last fifth of a clip is kept from training
+KNOWN_GAP = -(-FPS // 2)  # frames; 0.5 s, rounded up
+STREAM_PASS = 2**32 - 1  # stands in an epoch's place where windows of an ordered pass are drawn
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Frames ``first`` to ``end`` (exclusive) of a sample that one subset may see."""
+
+    sample: Chosen
+    first: int
+    end: int
+
+
+def span_of(sample: Chosen, subset: Subset) -> Span | None:
+    """What ``subset`` may see of a sample; ``None``: nothing.
+
+    ``new``: samples of the validation split, whole. ``known``: the last fifth of a training clip of
+    at least 3 s. ``train``: training samples, such a clip only up to 0.5 s before that fifth.
+    """
+    if (sample.split == "val") != (subset == "new"):
+        return None
+    if subset == "new" or sample.kind != "clip" or sample.frames < KNOWN_SHORTEST:
+        return None if subset == "known" else Span(sample, 0, sample.frames)
+    known = sample.frames - sample.frames // KNOWN_SHARE
+    return Span(sample, known, sample.frames) if subset == "known" else Span(sample, 0, known - KNOWN_GAP)
+
+
+def verify(dataset: Path, selection: Selection) -> None:
+    """Check that the selection is of this dataset, and the digest of every shard that it uses.
+
+    Raises ``Misuse`` for a selection of other data, ``Corrupt`` naming file and both digests.
+    """
+    digest = dataset_digest(dataset)
+    if selection.dataset != digest:
+        raise Misuse(
+            f"the selection was made of a dataset {selection.dataset[:12]}, {dataset} is {digest[:12]}: "
+            "select again: voxface dataset select"
+        )
+    for number in sorted({sample.shard for sample in selection.samples}):
+        _committed(dataset, number).verify()
+
+
+class Reader:
+    """Items of one subset of a selection, as a stage's view asks for them.
+
+    Item ``p`` of the endless stream is, in epoch ``p // N``, entry ``p % N`` of a permutation drawn
+    from (seed, epoch); its window is drawn from (seed, epoch, p % N). Step ``s`` takes items
+    ``s * batch`` to ``(s + 1) * batch``, of which rank r of w takes its slice: the global batch is the
+    same for any number of workers.
+
+    The sound of an item never reaches beyond its subset's span, except that ``known`` items may look
+    back into the gap of 0.5 s: what a stage is asked about was never heard in training.
+    """
+
+    def __init__(
+        self,
+        dataset: Path,
+        selection: Selection,
+        view: View,
+        *,
+        subset: Subset,
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch < world:
+            raise Misuse(f"a batch of {batch} cannot be shared by {world} workers: use --workers {max(batch, 1)}")
+        self.dataset, self.view, self.subset, self.seed = dataset, view, subset, seed
+        self.size, self.rank, self.world = batch, rank, world
+        spans = [span_of(sample, subset) for sample in selection.samples if sample.kind in view.kinds]
+        self.spans = [span for span in spans if span is not None and _serves(span, view)]
+        left_out = sum(span is not None for span in spans) - len(self.spans)
+        if left_out:
+            logger.info("%s: %d samples are too short for windows of %d frames", subset, left_out, view.frames)
+        self.speakers = {name: i for i, name in enumerate(sorted({s.speaker for s in selection.samples}))}
+        self._open: dict[int, tuple[Shard, mmap.mmap]] = {}
+
+    def __len__(self) -> int:
+        """Items per epoch: one window of each sample."""
+        return len(self.spans)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}  # open files stay with their process
+
+    def batch(self, step: int) -> Batch:
+        """This rank's slice of global batch ``step``. Raises ``Misuse`` where the subset is empty."""
+        return collate([self.item(position) for position in self.positions(step)])
+
+    @cached_property
+    def speaker_of(self) -> dict[str, str]:
+        """The speaker's name by key, of this subset's samples."""
+        return {span.sample.key: span.sample.speaker for span in self.spans}
+
+    def positions(self, step: int) -> range:
+        """Positions in the endless stream that this rank takes at ``step``."""
+        first = step * self.size
+        return range(first + self.size * self.rank // self.world, first + self.size * (self.rank + 1) // self.world)
+
+    def item(self, position: int) -> dict[str, Any]:
+        """One item of the endless stream."""
+        if not self.spans:
+            raise Misuse(
+                f"no {self.subset} samples of kind {' or '.join(self.view.kinds)} with {self.view.frames} frames "
+                "or more are selected: select more: voxface dataset select"
+            )
+        epoch, place = divmod(position, len(self.spans))
+        return self._item(self.spans[self._order(epoch)[place]], self._generator(epoch, 1 + place))
+
+    def passes(self, positions: Sequence[int] | None = None) -> Iterator[Batch]:
+        """One ordered pass, a window per sample (the same ones each time), whole on every rank.
+
+        ``positions`` picks samples, in that order. The last batch may be smaller.
+        """
+        chosen = range(len(self.spans)) if positions is None else positions
+        for first in range(0, len(chosen), self.size):
+            part = chosen[first : first + self.size]
+            yield collate([self._item(self.spans[i], self._generator(STREAM_PASS, 1 + i)) for i in part])
+
+    def _generator(self, *entropy: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *entropy])))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._generator(epoch, 0).permutation(len(self.spans)))
+        return self._epoch[1]
+
+    @cached_property
+    def _epoch(self) -> tuple[int, np.ndarray]:
+        return 0, self._generator(0, 0).permutation(len(self.spans))
+
+    def _item(self, span: Span, rng: np.random.Generator) -> dict[str, Any]:
+        """Cut one window and decode the view's fields, and only those."""
+        view, sample = self.view, span.sample
+        index = _window(span, view, rng)
+        item: dict[str, Any] = {
+            "key": sample.key,
+            "index": torch.from_numpy(index),
+            "count": torch.tensor(sample.frames),
+        }
+        try:
+            if "frames" in view.fields:
+                item["frames"] = _decode_frames(Frames(self._member(sample, "frames")), index, view.size)
+            if "landmarks" in view.fields:
+                landmarks = decode_features(bytes(self._member(sample, "npz")), ("landmarks",))["landmarks"]
+                item["landmarks"] = torch.from_numpy(np.ascontiguousarray(landmarks[index, :, :2], np.float32))
+            if {"audio", "spectrogram"} & set(view.fields):
+                sound = decode_wav(bytes(self._member(sample, "wav")))
+                item |= _sound_fields(sound, span, index, view)
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise Corrupt(self._shard(sample.shard)[0].tar, f"sample {sample.key}: {error}") from error
+        if "speaker" in view.fields:
+            item["speaker"] = torch.tensor(self.speakers[sample.speaker])
+        if "gender" in view.fields:
+            item["gender"] = torch.tensor(GENDERS[sample.gender])
+        return item
+
+    def _shard(self, number: int) -> tuple[Shard, mmap.mmap]:
+        if number not in self._open:
+            shard = _committed(self.dataset, number)
+            with shard.tar.open("rb") as file:
+                self._open[number] = shard, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._open[number]
+
+    def _member(self, sample: Chosen, extension: str) -> Any:
+        """A member as a view of the mapped tar: pages that are not touched are not read."""
+        shard, data = self._shard(sample.shard)
+        offset, size = shard.offsets[sample.key][extension]
+        return memoryview(data)[offset : offset + size]
+
+
+def collate(items: Sequence[dict[str, Any]]) -> Batch:
+    """Stack tensors, list strings."""
+    return {
+        name: torch.stack([item[name] for item in items])
+        if isinstance(items[0][name], torch.Tensor)
+        else [item[name] for item in items]
+        for name in items[0]
+    }
+
+
+def _committed(dataset: Path, number: int) -> Shard:
+    shard = open_shard(dataset, number)
+    if shard is None:
+        raise Corrupt(dataset / f"shard-{number:06d}.json", "its record is unreadable, or a file it names is missing")
+    return shard
+
+
+def _serves(span: Span, view: View) -> bool:
+    """Whether a window of the view fits into the span and the sample's kind has its fields."""
+    needs_sound = bool({"audio", "spectrogram"} & set(view.fields))
+    if span.sample.kind == "face" and needs_sound:
+        return False
+    if span.sample.kind == "speech":
+        return not {"frames", "landmarks", "audio"} & set(view.fields)
+    return span.end - span.first >= view.frames
+
+
+def _window(span: Span, view: View, rng: np.random.Generator) -> np.ndarray:
+    """Frame numbers int64 [n] within the span; zeros for speech, which has no frames."""
+    length = span.end - span.first
+    if span.sample.kind == "speech":
+        return np.zeros(view.frames, np.int64)
+    if view.pick == "successive":
+        return span.first + int(rng.integers(length - view.frames + 1)) + np.arange(view.frames, dtype=np.int64)
+    return span.first + rng.choice(length, view.frames, replace=False).astype(np.int64)
+
+
+def _decode_frames(frames: Frames, index: np.ndarray, size: int) -> torch.Tensor:
+    """Frames float32 [n, 3, S, S] in [-1, 1], the stored crop resized with antialiasing."""
+    images = np.empty((len(index), size, size, 3), np.uint8)
+    for place, number in enumerate(index):
+        with Image.open(io.BytesIO(frames[int(number)])) as image:
+            image.draft("RGB", (size, size))  # lets the decoder halve while the result stays large enough
+            images[place] = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def _sound_fields(sound: np.ndarray, span: Span, index: np.ndarray, view: View) -> dict[str, torch.Tensor]:
+    from contracts.speech import power_spectrogram, six_seconds
+
+    fields = {}
+    if span.sample.kind == "speech":
+        heard = sound
+    else:
+        heard = sound[span.first * SAMPLES_PER_FRAME : span.end * SAMPLES_PER_FRAME]
+    if "spectrogram" in view.fields:
+        fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(heard)), np.float32))
+    if "audio" in view.fields:
+        back = KNOWN_GAP if span.first else 0  # only ``known`` spans begin later than their clip
+        first = (span.first - back) * SAMPLES_PER_FRAME
+        sound = sound[first : span.end * SAMPLES_PER_FRAME]
+        fields["audio"] = torch.from_numpy(_audio(sound, index - span.first + back, view))
+    return fields
+
+
+def _audio(sound: np.ndarray, index: np.ndarray, view: View) -> np.ndarray:
+    """Sound about the frames ``index`` of ``sound``, zeros beyond its ends; shapes as in ``View``."""
+    c = view.context
+    padding = c * SAMPLES_PER_FRAME
+    tail = max(0, (int(index.max()) + 1) * SAMPLES_PER_FRAME - len(sound))
+    padded = np.pad(sound, (padding, padding + tail))  # frame i begins at (i + c) * 640 of it
+    if view.pick == "successive":
+        first = int(index[0]) * SAMPLES_PER_FRAME
+        return padded[first : first + (len(index) + 2 * c) * SAMPLES_PER_FRAME].astype(np.float32)
+    width = (2 * c + 1) * SAMPLES_PER_FRAME
+    starts = [int(i) * SAMPLES_PER_FRAME for i in index]
+    return np.stack([padded[start : start + width] for start in starts]).astype(np.float32)

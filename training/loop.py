@@ -1,0 +1,289 @@
+"""The one training loop: what every trained stage of every paper has in common."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.optim import Optimizer
+
+from contracts.errors import Misuse
+from contracts.files import commit_bytes, sweep
+from contracts.settings import canonical_json
+from systems.base import Batch, ComputedStage, Stage, TrainedStage
+from training import checkpoint
+from training.checkpoint import Identity, State
+from training.record import Record
+from training.validation import Source, describe, draw_picture, generators, move, score
+
+IN_A_ROW = 5  # skipped steps, after which training stops
+LINES = 500  # about so many training lines a stage's record has
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where and on what one stage is trained."""
+
+    folder: Path  # gets metrics.jsonl, checkpoints/, pictures/, validation/
+    train: Source
+    held_out: Mapping[str, Source]  # "known" and "new", those that are not empty
+    identity: Identity
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    feed: Callable[[int, int], Iterable[Batch]] | None = None  # batches of steps start to stop, if not from ``train``
+    stop: Callable[[], bool] = lambda: False  # asked after each step; true ends training early, at a checkpoint
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes (rank 0)."""
+        return self.rank == 0
+
+    def draw(self, stage: Stage, model: nn.ModuleDict, step: int) -> None:
+        """Write ``pictures/step-000040.png`` of a held-out batch, if the stage has something to show."""
+        source = self.held_out.get("new") or self.held_out.get("known") or self.train
+        draw_picture(stage, model, source, self.device, self.folder / "pictures" / f"step-{step:06d}.png")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left: the model, finished steps, mean validation measures as ``new/l1``."""
+
+    model: nn.ModuleDict
+    steps: int
+    skipped: int
+    measures: dict[str, float]
+
+
+def train(stage: TrainedStage, parents: Mapping[str, nn.ModuleDict], course: Course) -> Trained:
+    """Train ``stage`` to its number of steps, from its newest checkpoint if there is one.
+
+    A run that is stopped anywhere and started again ends with the same weights, to the bit on CPU.
+    Raises ``Misuse`` where losses stay non-finite, or the data differ from the checkpoint's.
+    """
+    settings = stage.settings
+    if not len(course.train):
+        course.train.batch(0)  # raises, saying what is missing
+    torch.manual_seed(settings.seed)
+    model = stage.build_model(parents).to(course.device)
+    run = Run(stage, model, stage.optimizers(model), course, _foreign(model, parents))
+    run.begin()
+    batches = iter((course.feed or run.read)(run.state.step, settings.steps))
+    while run.state.step < settings.steps:
+        began = time.perf_counter()
+        batch = next(batches)
+        run.step(batch, time.perf_counter() - began)
+        step, last = run.state.step, run.state.step == settings.steps
+        stopped = not last and course.stop()
+        if settings.validate_every and step % settings.validate_every == 0 and not last:
+            run.validate()
+        if last or stopped or step % settings.checkpoint_every == 0:
+            run.save()
+        if stopped:
+            break
+    measures = run.validate()
+    if course.first:
+        run.record.append("end", run.state.step, measures, skipped=run.state.skipped)
+        run.record.sync()
+    return Trained(model.eval(), run.state.step, run.state.skipped, measures)
+
+
+def compute(
+    stage: ComputedStage, parents: Mapping[str, nn.ModuleDict], course: Course, genders: Sequence[str]
+) -> Trained:
+    """Compute ``stage`` in one pass over the samples that it draws; ``genders`` by position in ``course.train``."""
+    began = time.perf_counter()
+    keys = list(course.train.speaker_of)
+    positions = stage.draw(genders, keys)
+    record = Record(course.folder)
+    record.cut(-1)
+    record.append("start", 0, {}, steps=1, world=course.world, device=str(course.device))
+    torch.manual_seed(stage.settings.seed)
+    model = stage.compute(
+        {name: parent.to(course.device) for name, parent in parents.items()},
+        (move(batch, course.device) for batch in course.train.passes(positions)),
+    )
+    values = {"samples": float(len(positions)), "seconds/step": time.perf_counter() - began}
+    record.append("train", 1, values)
+    course.draw(stage, model, 1)
+    record.append("end", 1, {})
+    record.sync()
+    return Trained(model.eval(), 1, 0, {})
+
+
+@dataclass
+class Run:
+    """One stage in training: the state that changes from step to step."""
+
+    stage: TrainedStage
+    model: nn.ModuleDict
+    optimizers: Mapping[str, Optimizer]
+    course: Course
+    foreign: frozenset[str]  # frozen networks of parents: in no checkpoint, never in training mode
+    state: State = field(default_factory=State)
+
+    def __post_init__(self) -> None:
+        self.record = Record(self.course.folder)
+        self.checkpoints = self.course.folder / "checkpoints"
+        self.every = max(1, self.stage.settings.steps // LINES)
+
+    def read(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches straight from the reader, in this process."""
+        return (self.course.train.batch(step) for step in range(start, stop))
+
+    def begin(self) -> None:
+        """Resume from the newest whole checkpoint, or prepare; then all ranks hold what rank 0 holds."""
+        course = self.course
+        if course.first:
+            sweep(self.checkpoints)
+            found = checkpoint.newest(self.checkpoints, course.identity)
+            if found:
+                self._restore(found)
+            else:
+                self.stage.prepare(self.model, (move(batch, course.device) for batch in course.train.passes()))
+            self.record.cut(self.state.step if found else -1)
+            self.record.append(
+                "start",
+                self.state.step,
+                {},
+                steps=self.stage.settings.steps,
+                world=course.world,
+                device=str(course.device),
+            )
+        if course.world > 1:
+            step = torch.tensor([self.state.step], device=course.device)
+            distributed.broadcast(step, 0)
+            if not course.first and int(step):
+                self._restore(checkpoint.load(self.checkpoints / f"step-{int(step):09d}", course.identity))
+            self._share(self.model.state_dict().values())
+        self._training_mode()
+
+    def step(self, batch: Batch, waited: float) -> None:
+        """One step: every phase's loss, gradients averaged over ranks, its optimiser."""
+        began = time.perf_counter()
+        course, state = self.course, self.state
+        batch = move(batch, course.device)
+        values: dict[str, float] = {}
+        bad = None
+        for number, phase in enumerate(self.stage.phases):
+            optimizer = self.optimizers[phase]
+            optimizer.zero_grad(set_to_none=True)
+            rng, dropout = generators(self.stage.settings.seed, state.step, course.rank, number)
+            torch.manual_seed(dropout)
+            losses = self.stage.loss(self.model, batch, phase, rng)
+            losses.total.backward()
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            total = losses.total.detach()
+            if course.world > 1:
+                total = _average(parameters, total, len(batch["key"]) / self.stage.settings.batch)
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if not bool(torch.isfinite(total) & torch.isfinite(norm)):
+                bad = phase
+                break
+            optimizer.step()
+            values[f"{phase}/total"] = float(total)
+            values |= {f"{phase}/{name}": float(term.detach()) for name, term in losses.terms.items()}
+            values[f"grad_norm/{phase}"] = float(norm)
+            values[f"lr/{phase}"] = float(optimizer.param_groups[0]["lr"])
+        state.step += 1
+        if bad is not None:
+            self._skip(bad, batch["key"])
+            return
+        state.in_a_row = 0
+        if course.first and (state.step % self.every == 0 or state.step == self.stage.settings.steps):
+            values |= {"seconds/step": time.perf_counter() - began, "seconds/wait": waited, "skipped": state.skipped}
+            self.record.append("train", state.step, values)
+
+    def validate(self) -> dict[str, float]:
+        """Measures on held-out items and a picture, by rank 0; values per item go to ``validation/<split>.json``."""
+        measures: dict[str, float] = {}
+        if self.course.first:
+            for split, source in self.course.held_out.items():
+                scores = score(self.stage, self.model, source, self.course.device)
+                means = {f"{split}/{name}": value for name, value in scores.means().items()}
+                measures |= means
+                self.record.append("validation", self.state.step, means, split=split)
+                commit_bytes(
+                    self.course.folder / "validation" / f"{split}.json",
+                    canonical_json(describe(scores, source.speaker_of, self.state.step)).encode(),
+                )
+            self.course.draw(self.stage, self.model, self.state.step)
+            self._training_mode()
+        return measures
+
+    def save(self) -> None:
+        """One checkpoint by rank 0, whose running statistics every rank then holds (as after a resumption)."""
+        if self.course.world > 1:
+            self._share(buffer for buffer in self.model.buffers() if buffer.is_floating_point())
+        self.state.world = self.course.world
+        if self.course.first:
+            self.record.sync()
+            checkpoint.save(self.checkpoints, self.course.identity, self.state, self._weights(), self.optimizers)
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        self.state = found.state
+        own = set(self._weights())
+        if own != set(found.model):
+            raise Misuse(f"{self.checkpoints} holds other networks than the stage builds: remove it to begin anew")
+        self.model.load_state_dict(found.model, strict=False)
+        for phase, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(found.optimizers[phase])
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v for k, v in self.model.state_dict().items() if k.split(".", 1)[0] not in self.foreign}
+
+    def _training_mode(self) -> None:
+        for module in self.model.values():
+            module.train(any(parameter.requires_grad for parameter in module.parameters()))
+
+    def _share(self, tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            distributed.broadcast(tensor.data, 0)
+
+    def _skip(self, phase: str, keys: list[str]) -> None:
+        state = self.state
+        state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
+        logger.warning("%s step %d: %s is not finite, skipped", self.stage.name, state.step, phase)
+        if self.course.first:
+            self.record.append("skipped", state.step, {"skipped": state.skipped}, phase=phase, keys=keys)
+        if state.in_a_row >= IN_A_ROW:
+            self.record.sync()
+            raise Misuse(
+                f"{self.stage.name}: {IN_A_ROW} steps in a row were not finite, the last at step {state.step}: "
+                f"lower its learning rate; the last good weights stand in {self.checkpoints}"
+            )
+
+
+def _foreign(model: nn.ModuleDict, parents: Mapping[str, nn.ModuleDict]) -> frozenset[str]:
+    theirs = {id(module) for parent in parents.values() for module in parent.values()}
+    return frozenset(
+        name
+        for name, module in model.items()
+        if id(module) in theirs and not any(parameter.requires_grad for parameter in module.parameters())
+    )
+
+
+def _average(parameters: list[nn.Parameter], loss: Tensor, share: float) -> Tensor:
+    """Sum gradients and loss over ranks, weighted by each rank's share of the batch; one flat all-reduce.
+
+    A parameter that got no gradient on any rank keeps none.
+    """
+    got = [parameter.grad is not None for parameter in parameters]
+    parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
+    marks = torch.tensor([*map(float, got)], device=loss.device)
+    flat = torch.cat([*parts, loss.reshape(1).to(parts[0].dtype)]) * share
+    distributed.all_reduce(flat)
+    distributed.all_reduce(marks)
+    place = 0
+    for parameter, mark in zip(parameters, marks.tolist(), strict=True):
+        if mark:
+            parameter.grad = flat[place : place + parameter.numel()].view_as(parameter).clone()
+        place += parameter.numel()
+    return flat[-1]
