@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+
+from contracts.errors import Reject
 from contracts.limits import Limits
+from contracts.reasons import Reason
+from preprocessing.media.process import collect
 
 Need = Literal["video", "audio"]
+
+# Names of ffmpeg's demuxers. Playlists, concat scripts, picture sequences and animated GIFs are not among them.
+FORMATS = "mov,matroska,avi,mpeg,mpegts,wav,flac,mp3,ogg"
+SCAN = Path(__file__).with_name("scan.py")
+SCAN_BYTES = 64 * 1024 * 1024
+SCAN_MEMORY_MB = 1024
+SQUARE = 0.01  # pixels are taken as square where they are so within 1 %
+LATE_S = 0.025  # how far before its declared end plain sound (WAV, FLAC) may stop; others list their packets
 
 
 @dataclass(frozen=True)
 class Track:
-    """One stream, on the container's clock after edit lists (seconds; 0 is where the file begins to play)."""
+    """One stream, on the container's clock after edit lists (seconds)."""
 
     index: int  # of the stream in its container
     codec: str
@@ -26,7 +41,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Probe:
-    """A container: its streams, its picture size once upright (square pixels), its rate."""
+    """A container: its streams, its picture size once upright (square pixels), its rate.
+
+    Its clock reads 0 at the container's own zero; in an MPEG stream, whose zero means nothing, where it begins to play.
+    """
 
     path: Path
     container: str  # mov, matroska, mpeg, …
@@ -38,7 +56,8 @@ class Probe:
     height: int
     rotation: int  # degrees clockwise by which stored pictures are turned: 0, 90, 180, 270
     fps: float  # mean rate of the pictures shown; 0 without video
-    origin_s: float  # the container's own time stamp at which its clock here reads 0
+    origin_s: float  # the container's own time stamp at which the clock here reads 0
+    shown_s: np.ndarray = field(repr=False, compare=False)  # float64 [pictures shown]: when, ascending
 
     @property
     def overlap(self) -> tuple[float, float]:
@@ -55,7 +74,7 @@ def probe(
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> Probe:
-    """Read what the container at ``path`` holds; nothing but one picture is decoded.
+    """Read what the container at ``path`` holds: every packet's time, but only one picture is decoded.
 
     ``need`` names the streams without which the file is of no use. ``start_s`` and ``end_s`` are the span
     wanted (seconds): the limit on length holds for it, or for the whole file where it is absent.
@@ -63,4 +82,123 @@ def probe(
     Raises ``Reject``, the first that applies of: EMPTY_FILE, BAD_CONTAINER, TOO_MANY_STREAMS,
     TOO_MANY_PIXELS, TOO_LONG, NO_VIDEO, NO_AUDIO, TRUNCATED, TIMEOUT. Cover art is no video.
     """
-    raise NotImplementedError
+    limits = limits or Limits()
+    size = path.stat().st_size
+    if size == 0:
+        raise Reject(Reason.EMPTY_FILE, f"{path.name} has zero bytes")
+    found = _scan(path, limits)
+    if found["streams"] > limits.streams:
+        raise Reject(Reason.TOO_MANY_STREAMS, f"{found['streams']} streams, at most {limits.streams} are read")
+    tracks = {track["kind"]: track for track in found["tracks"]}
+    video, audio = tracks.get("video"), tracks.get("audio")
+    width, height = _upright(video) if video else (0, 0)
+    if width * height > limits.video_pixels:
+        raise Reject(Reason.TOO_MANY_PIXELS, f"{width} x {height}, at most {limits.video_pixels} pixels are decoded")
+    origin = (found["start_s"] or 0.0) if found["container"].startswith("mpeg") else 0.0
+    times = {kind: _times(track, origin, found["duration_s"]) for kind, track in tracks.items()}
+    _check_length(times, found["duration_s"], limits, start_s, end_s)
+    if "video" in need and not width * height:
+        raise Reject(Reason.NO_VIDEO, "no picture stream (cover art is none)")
+    if "audio" in need and audio is None:
+        raise Reject(Reason.NO_AUDIO, "no sound stream")
+    for kind in need:
+        _check_whole(tracks[kind], found, size)
+    shown = np.sort(np.array(video["pts"] if video else [], dtype=np.float64))
+    shown = shown * (video["time_base"] if video else 0.0) - origin
+    length = times["video"][1] - times["video"][0] if video else 0.0
+    return Probe(
+        path=path,
+        container=found["container"].split(",")[0],
+        streams=found["streams"],
+        duration_s=max(t[1] for t in times.values()) - min(t[0] for t in times.values()) if times else 0.0,
+        video=_track(video, times["video"]) if video else None,
+        audio=_track(audio, times["audio"]) if audio else None,
+        width=width,
+        height=height,
+        rotation=video["rotation"] if video else 0,
+        fps=len(shown) / length if length > 0 else 0.0,
+        origin_s=origin,
+        shown_s=shown,
+    )
+
+
+def _scan(path: Path, limits: Limits) -> dict[str, Any]:
+    argv = [sys.executable, "-I", str(SCAN), str(path), FORMATS, str(limits.video_pixels)]
+    status, output, log = collect(
+        argv, seconds=min(limits.decode_deadline_s, 60.0), memory_mb=SCAN_MEMORY_MB, most_bytes=SCAN_BYTES
+    )
+    if status is None:
+        raise Reject(Reason.TIMEOUT, "reading the container took too long")
+    try:
+        found: dict[str, Any] = json.loads(output)
+    except ValueError:
+        raise Reject(Reason.BAD_CONTAINER, f"reading it ended with status {status}: {log.strip()[-200:]}") from None
+    if "error" in found:
+        raise Reject(Reason.BAD_CONTAINER, f"no container that is read here ({FORMATS}): {found['error']}")
+    return found
+
+
+def _upright(video: dict[str, Any]) -> tuple[int, int]:
+    """Width and height once pixels are square (the shorter side grows) and the picture is turned."""
+    width, height, aspect = video["width"], video["height"], video["aspect"]
+    if aspect > 1 + SQUARE:
+        width = round(width * aspect)
+    elif 0 < aspect < 1 / (1 + SQUARE):
+        height = round(height / aspect)
+    return (height, width) if video["rotation"] in (90, 270) else (width, height)
+
+
+def _times(track: dict[str, Any], origin: float, duration: float | None) -> tuple[float, float]:
+    """Start and end (seconds) of what the track shows or lets hear."""
+    base = track["time_base"]
+    if track["end"] is None:  # not read, or nothing but discarded packets: what is declared must do
+        length = track["duration"] * base if track["duration"] is not None else duration or 0.0
+        start = (track["start"] or 0) * base
+        return start - origin, start + length - origin
+    start = min(track["pts"])
+    end = track["end"]
+    if track["start"] is not None:
+        start = max(start, track["start"])  # the first packet may begin before the edit list does
+    if track["indexed"] and track["duration"] is not None and track["start"] is not None:
+        end = min(end, track["start"] + track["duration"])  # and the last end after it
+    if track["kind"] == "video" and end == max(track["pts"]) and track["rate"] > 0:
+        return start * base - origin, end * base + 1 / track["rate"] - origin  # the last picture is shown, too
+    return start * base - origin, end * base - origin
+
+
+def _track(track: dict[str, Any], times: tuple[float, float]) -> Track:
+    return Track(track["index"], track["codec"], *times, track["declared"], track["packets"], track["discarded"])
+
+
+def _check_length(
+    times: dict[str, tuple[float, float]],
+    declared: float | None,
+    limits: Limits,
+    start_s: float | None,
+    end_s: float | None,
+) -> None:
+    end = max((t[1] for t in times.values()), default=declared or 0.0)
+    if start_s is None and end_s is None:
+        end = max(end, declared or 0.0)
+    length = min(end, end_s if end_s is not None else end) - (start_s or 0.0)
+    if length > limits.duration_s:
+        raise Reject(Reason.TOO_LONG, f"{length:.1f} s, at most {limits.duration_s:g} s are read")
+
+
+def _check_whole(track: dict[str, Any], found: dict[str, Any], size: int) -> None:
+    """Raise TRUNCATED where packets are missing that the container lists or declares."""
+    kind, name = track["kind"], f"{track['kind']} stream"
+    if track["last_byte"] > size:
+        raise Reject(Reason.TRUNCATED, f"the {name} needs {track['last_byte']} bytes, the file has {size}")
+    if track["packets"] < track["indexed"]:
+        raise Reject(Reason.TRUNCATED, f"the {name} lists {track['indexed']} packets, {track['packets']} are there")
+    if track["broken"]:
+        raise Reject(Reason.TRUNCATED, f"{track['broken']} packets of the {name} are incomplete")
+    if not found.get("whole", True):
+        raise Reject(Reason.TRUNCATED, "the file ends in an error")
+    if track["packets"] <= track["discarded"]:
+        raise Reject(Reason.TRUNCATED, f"the {name} shows nothing" if kind == "video" else f"the {name} is empty")
+    if track["duration"] is not None and found["container"] in ("wav", "flac"):
+        missing = ((track["start"] or 0) + track["duration"] - track["end"]) * track["time_base"]
+        if missing > LATE_S:
+            raise Reject(Reason.TRUNCATED, f"the {name} ends {missing:.2f} s before its declared end")
