@@ -161,11 +161,7 @@ class TrainedContract(StageContract):
         optimized = {id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]}
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         assert {id(p) for p in trainable.values()} == optimized, "trainable and optimised parameters differ"
-        inherited = {
-            f"{parent}.{name}": value.clone()
-            for parent, net in parents.items()
-            for name, value in net.state_dict().items()
-        }
+        inherited = copy.deepcopy({parent: net.state_dict() for parent, net in parents.items()})
         frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
         silent = set(trainable)
         for step in range(3):

@@ -14,4 +14,4 @@ class TestPortraitDiffusion(TrainedContract):
     lineage = (Conre, FacePriorStage)
     batch_measures = ("denoising_other_speech",)
     paper_parents: ClassVar = {"face_prior": lambda: nn.ModuleDict({"prior": FacePrior()})}
-    paper_parameters = 340.0
+    paper_parameters = 340.098
