@@ -118,7 +118,7 @@ class Decoding:
     def _frame(self) -> np.ndarray | None:
         """The next frame; ``None`` where there is none."""
         frame = np.empty((self.height, self.width, 3), np.uint8)
-        rest = memoryview(frame).cast("B")
+        rest = frame.data.cast("B")
         while rest:
             with self._budget.spend():
                 ready = self._poll.poll(max(self._budget.left, 0.0) * 1000)

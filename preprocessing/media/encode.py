@@ -43,6 +43,8 @@ def encode_video(
     samples = None if isinstance(audio, Path) else np.ascontiguousarray(audio, dtype=np.float32)
     if samples is not None and (samples.ndim != 1 or not np.isfinite(samples).all()):
         raise ValueError("audio must be finite float32 [N]")
+    if samples is not None and not samples.size:
+        samples = np.zeros(1, np.float32)  # ffmpeg pads sound, but not the lack of it
     sound_out, sound_in = os.pipe()
     try:
         argv = _argv(path, (width + width % 2, height + height % 2), audio, sound_out, fps, crf)
@@ -93,7 +95,7 @@ def _push(child: Child, frames: Iterator[np.ndarray]) -> None:
     assert stdin is not None
     with contextlib.suppress(BrokenPipeError):  # ffmpeg has ended early: its status says why
         for frame in frames:
-            stdin.write(memoryview(frame).cast("B"))
+            stdin.write(frame.data.cast("B"))
         stdin.flush()
     with contextlib.suppress(BrokenPipeError):
         stdin.close()
@@ -103,7 +105,7 @@ def _feed(pipe: int, samples: np.ndarray | None) -> None:
     """Write the sound, then close the pipe; ends early where ffmpeg stops reading."""
     with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "wb") as file:
         if samples is not None:
-            file.write(memoryview(samples).cast("B"))
+            file.write(samples.data.cast("B"))
 
 
 def _failure(path: Path, child: Child, status: int | None) -> Exception:
@@ -117,9 +119,7 @@ def _failure(path: Path, child: Child, status: int | None) -> Exception:
 def _argv(path: Path, size: tuple[int, int], audio: np.ndarray | Path, sound_fd: int, fps: int, crf: int) -> list[str]:
     import ffmpeg
 
-    pictures = ffmpeg.input(
-        "pipe:0", format="rawvideo", pixel_format="rgb24", video_size=f"{size[0]}x{size[1]}", framerate=fps
-    )
+    pictures = ffmpeg.input("pipe:0", format="rawvideo", pixel_format="rgb24", video_size=size, framerate=fps)
     if isinstance(audio, Path):
         sound = ffmpeg.input(f"file:{audio}", protocol_whitelist="file,pipe", format_whitelist=FORMATS)["a:0"]
     else:

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 from contracts.errors import Reject
 from contracts.reasons import Reason
@@ -35,7 +35,7 @@ class Budget:
         self.left = seconds
 
     @contextlib.contextmanager
-    def spend(self):  # type: ignore[no-untyped-def]  # a generator: Iterator[None]
+    def spend(self) -> Iterator[None]:
         """Count the time inside against the budget."""
         began = time.monotonic()
         try:
@@ -148,7 +148,7 @@ def collect(argv: Sequence[str], *, seconds: float, memory_mb: int, most_bytes: 
 class Drain(threading.Thread):
     """Reads a pipe to its end and keeps the first ``most_bytes``, so that its writer never stops."""
 
-    def __init__(self, stream: BinaryIO, most_bytes: int) -> None:
+    def __init__(self, stream: IO[bytes], most_bytes: int) -> None:
         super().__init__(daemon=True)
         self._stream = stream
         self._most = most_bytes
