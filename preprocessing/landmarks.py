@@ -1,0 +1,160 @@
+"""The 478 points of one face, followed through a clip: mediapipe's mesh on a region around the face."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import numpy as np
+
+from contracts.face import LEFT_CHEEK, POINTS, RIGHT_CHEEK
+from preprocessing.faces import Face, FaceFinder, nearest
+from preprocessing.warp import warp
+
+MESH_SIDE = 288  # px; the network works on 192 px inside, and full frames cost ten times as much
+AROUND = 1.9  # region's side over the face's larger side
+DRIFT = 0.1  # of the region's side: within it the region stays, so that the mesh's own tracking holds
+LOOK_AGAIN = 5  # frames between searches with the detectors while the face is lost
+SEARCH = 1.6  # region's side over its usual one, in those searches
+BOX_TO_FACE = 1.25  # dlib's boxes end at the brows and the chin
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send file descriptor 2 to nowhere: mediapipe's C++ log cannot be turned off before it starts."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+class FaceMesh:
+    """mediapipe's refined face mesh in tracking mode; one per process, :meth:`reset` before each clip.
+
+    What it returns for a frame depends on the frames since the last reset and on nothing before.
+    """
+
+    def __init__(self) -> None:
+        with quiet():
+            import mediapipe
+
+            self._graph = mediapipe.solutions.face_mesh.FaceMesh(
+                static_image_mode=False, max_num_faces=1, refine_landmarks=True
+            )
+            self._graph.process(np.zeros((MESH_SIDE, MESH_SIDE, 3), np.uint8))  # it logs on its first picture too
+        cv2.setNumThreads(1)
+
+    def reset(self) -> None:
+        """Forget the frames seen."""
+        with quiet():
+            self._graph.reset()
+
+    def find(self, image: np.ndarray) -> np.ndarray | None:
+        """Points [478, 3] in pixels of ``image`` (uint8 RGB [S, S, 3]; z in pixels too), or ``None``."""
+        found: Any = self._graph.process(np.ascontiguousarray(image)).multi_face_landmarks
+        if not found:
+            return None
+        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float64)
+        # the mesh counts a point at the middle of pixel i as (i + 0.5) / S
+        return points * image.shape[0] - (0.5, 0.5, 0.0)
+
+    def close(self) -> None:
+        self._graph.close()
+
+
+class Follower:
+    """Follows one face through the frames of a clip, from the box where it was first seen."""
+
+    def __init__(self, mesh: FaceMesh, finder: FaceFinder, face: Face) -> None:
+        self._mesh, self._finder = mesh, finder
+        self._centre = np.array(face.centre)
+        self._side = AROUND * BOX_TO_FACE * face.width
+        self._lost = 0
+        mesh.reset()
+
+    def follow(self, image: np.ndarray) -> np.ndarray | None:
+        """Points [478, 3] in pixels of the frame ``image`` (uint8 RGB [H, W, 3]), or ``None`` where it is lost."""
+        points = self._look(image, self._centre, self._side)
+        if points is None and self._lost % LOOK_AGAIN == 0:
+            points = self._search(image)
+        if points is None:
+            self._lost += 1
+            return None
+        self._lost = 0
+        self._keep_up(points)
+        return points
+
+    def _look(self, image: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray | None:
+        scale = MESH_SIDE / side
+        offset = centre - side / 2
+        matrix = np.array(
+            [[scale, 0.0, 0.5 * scale - 0.5 - scale * offset[0]], [0.0, scale, 0.5 * scale - 0.5 - scale * offset[1]]]
+        )
+        points = self._mesh.find(warp(image, matrix, (MESH_SIDE, MESH_SIDE), border=cv2.BORDER_CONSTANT))
+        if points is None:
+            return None
+        points[:, :2] = (points[:, :2] - matrix[:, 2]) / scale
+        points[:, 2] /= scale
+        return points
+
+    def _search(self, image: np.ndarray) -> np.ndarray | None:
+        """Look with the detectors around the place where the face was; the mesh has the last word."""
+        half = SEARCH * self._side / 2
+        x0, y0 = np.maximum(np.floor(self._centre - half), 0).astype(int)
+        x1, y1 = np.ceil(self._centre + half).astype(int)
+        around = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+        if min(around.shape[:2]) < 16:
+            return None
+        upsample = int(self._side < 4 * 80)
+        faces = self._finder.hog(around, upsample) or self._finder.cnn(around)
+        for face in [nearest(faces, *(self._centre - (x0, y0)))] if faces else []:
+            self._mesh.reset()
+            centre = np.add(face.centre, (x0, y0))
+            for side in (AROUND * BOX_TO_FACE * face.width, 1.4 * AROUND * BOX_TO_FACE * face.width):
+                points = self._look(image, centre, side)
+                if points is not None:
+                    return points
+        return None
+
+    def _keep_up(self, points: np.ndarray) -> None:
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        side = AROUND * float((high - low).max())
+        centre = (low + high) / 2
+        if np.abs(centre - self._centre).max() > DRIFT * self._side or not 0.8 < side / self._side < 1.25:
+            self._centre, self._side = centre, side
+
+
+def fill(points: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Points [T, 478, 3] with lost frames filled in: straight lines across gaps, the nearest frame at the ends.
+
+    ``found`` bool [T] says which frames count; at least one must.
+    """
+    if not found.any():
+        raise ValueError("no frame to fill from")
+    filled = points.copy()
+    there = np.flatnonzero(found)
+    for t in np.flatnonzero(~found):
+        after = int(np.searchsorted(there, t))
+        low, high = there[max(after - 1, 0)], there[min(after, len(there) - 1)]
+        share = 0.0 if low == high else (t - low) / (high - low)
+        filled[t] = (1 - share) * points[low] + share * points[high]
+    return filled
+
+
+def face_width(points: np.ndarray) -> np.ndarray:
+    """Width between the cheeks, in space, so that a turned head is as wide: [..., 478, 3] to [...]."""
+    return np.asarray(np.linalg.norm(points[..., LEFT_CHEEK, :] - points[..., RIGHT_CHEEK, :], axis=-1))
+
+
+def empty() -> np.ndarray:
+    """Points of a frame in which the face is lost: [478, 3] of NaN, never stored."""
+    return np.full((POINTS, 3), np.nan)

@@ -1,0 +1,179 @@
+"""Planning: every source file hashed, every row given its number and shard once and for all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from contracts.errors import Misuse, Reject
+from contracts.files import commit_bytes, lock, sha256_file
+from contracts.manifest import Row
+from contracts.plan import ROWS_PER_SHARD, PlannedRow, read_plan, shard_of, write_plan
+from contracts.reasons import Reason, first
+from contracts.settings import canonical_json
+from preprocessing.corpora import BadLine
+from preprocessing.media import safe_path
+
+THREADS = 8  # hashing waits on the disk
+CACHE_FILE = ".sources.json"  # size, time, inode and digest of each source, so that planning again reads nothing
+Progress = Callable[[int, int, str], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a row's file held when it was planned, or why it cannot be used."""
+
+    sha256: str = ""
+    bytes: int = 0
+    reason: Reason | None = None
+    detail: str = ""
+
+
+def plan_dataset(
+    dataset: Path,
+    rows: list[Row | BadLine],
+    data_root: Path,
+    *,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    progress: Progress | None = None,
+) -> list[PlannedRow]:
+    """The plan of ``dataset`` with ``rows`` in it, written to its folder.
+
+    Rows already planned (same key, same bytes) stay where they are; new ones go to new shards, in manifest order,
+    those that planning refuses (ids, paths, files, duplicates) among them. A row refused for its file fills its old
+    place once the file can be used. A planned row whose file has changed keeps its digest: where its shard is made
+    again, it ends as HASH_MISMATCH.
+    Raises ``Misuse`` where ``rows_per_shard`` is not that of the plan that stands.
+    """
+    with lock(dataset):
+        standing = read_plan(dataset)
+        planned, per_shard = standing or ([], rows_per_shard)
+        if per_shard != rows_per_shard:
+            raise Misuse(f"{dataset} was planned with {per_shard} rows a shard: give that number, or another folder")
+        sources = _hash(dataset, rows, data_root, progress)
+        seen = {_mark(row.sha256, row.values): row.key for row in planned if row.reason is None}
+        new, mended = _compare(planned, rows, sources)
+        for index, source in mended:
+            before = planned[index]
+            source = _unless_seen(before.key, before.values, source, seen)
+            found = {"sha256": source.sha256, "bytes": source.bytes, "reason": source.reason, "detail": source.detail}
+            planned[index] = before.model_copy(update=found)
+        start = math.ceil((planned[-1].row + 1) / per_shard) * per_shard if planned else 0
+        for number, (key, values, source) in enumerate(new, start=start):
+            source = _unless_seen(key, values, source, seen)
+            shard = shard_of(number, per_shard)
+            planned.append(
+                PlannedRow(
+                    row=number,
+                    shard=shard,
+                    key=key,
+                    sha256=source.sha256,
+                    bytes=source.bytes,
+                    reason=source.reason,
+                    detail=source.detail,
+                    values=values,
+                )
+            )
+        if new or mended or standing is None:
+            write_plan(dataset, planned, per_shard)
+    return planned
+
+
+def _hash(dataset: Path, rows: list[Row | BadLine], data_root: Path, progress: Progress | None) -> list[Source]:
+    """A source per row; each file is read once, and not at all where the cache knows it."""
+    cache_file = dataset / CACHE_FILE
+    try:
+        cache = json.loads(cache_file.read_bytes())
+    except (OSError, ValueError):
+        cache = {}
+    files: dict[Path, list[int | str]] = {}
+
+    def look(row: Row | BadLine) -> Source:
+        if isinstance(row, BadLine):
+            return Source(reason=Reason.BAD_MANIFEST, detail=row.detail)
+        try:
+            row.check_id()
+            path = safe_path(data_root, row.file)
+            status = path.stat()
+            mark = [status.st_size, status.st_mtime_ns, status.st_ino]
+            known = cache.get(str(path))
+            digest = known[3] if known and known[:3] == mark else sha256_file(path)
+        except Reject as error:
+            return Source(reason=error.reason, detail=error.detail)
+        except OSError as error:
+            return Source(reason=Reason.UNREADABLE, detail=f"{row.file}: {error.strerror}")
+        files[path] = [*mark, digest]
+        return Source(digest, status.st_size)
+
+    sources = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for source in pool.map(look, rows):
+            sources.append(source)
+            if progress is not None:
+                progress(len(sources), len(rows), "hashing")
+    known = cache | {str(path): files[path] for path in sorted(files)}
+    if known != cache:
+        commit_bytes(cache_file, canonical_json(known).encode())
+    return sources
+
+
+def _compare(
+    planned: list[PlannedRow], rows: list[Row | BadLine], sources: list[Source]
+) -> tuple[list[tuple[str, Row, Source]], list[tuple[int, Source]]]:
+    """The rows that the plan lacks, and the refused ones (by position) whose file can be used now.
+
+    Each has a key of its own: a repeated one is numbered and refused.
+    """
+    standing = {row.key: index for index, row in enumerate(planned)}
+    times: dict[str, int] = {}
+    new, mended = [], []
+    for row, source in zip(rows, sources):
+        values = row if isinstance(row, Row) else _stand_in(row)
+        key = values.key
+        times[key] = times.get(key, 0) + 1
+        if times[key] > 1:
+            detail = f"same name and span as {key}"
+            key = f"{key}-d{times[key] - 1}"
+            if source.reason is None or first([source.reason, Reason.DUPLICATE_ID]) is Reason.DUPLICATE_ID:
+                source = Source(source.sha256, source.bytes, Reason.DUPLICATE_ID, detail)
+        if key not in standing:
+            new.append((key, values, source))
+            continue
+        before = planned[standing[key]]
+        if before.sha256 == source.sha256:
+            continue
+        if not before.sha256 and source.reason is None:
+            mended.append((standing[key], source))
+        else:
+            log.warning("%s has changed since it was planned: its samples stay those of the planned bytes", values.file)
+    return new, mended
+
+
+def _unless_seen(key: str, values: Row, source: Source, seen: dict[str, str]) -> Source:
+    """``source``, refused where the same bytes, span and face stand earlier in the plan."""
+    if source.reason is not None:
+        return source
+    mark = _mark(source.sha256, values)
+    if mark in seen:
+        detail = f"same bytes, span and face as {seen[mark]}"
+        return Source(source.sha256, source.bytes, Reason.DUPLICATE_CONTENT, detail)
+    seen[mark] = key
+    return source
+
+
+def _mark(digest: str, row: Row) -> str:
+    return canonical_json([digest, row.kind, row.start_s, row.end_s, row.face_x, row.face_y, row.box])
+
+
+def _stand_in(bad: BadLine) -> Row:
+    """A row for a line that is none, so that it has a key and a place in the account."""
+    digest = sha256(bad.detail.encode("utf-8", "replace")).hexdigest()
+    return Row.model_validate({"file": "", "id": f"line-{bad.line}-{digest[:8]}"})

@@ -1,0 +1,78 @@
+"""What a selection may later ask of a clip: pose, sharpness, frozen frames. Columns, never reasons for refusal."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from contracts.face import FOREHEAD, eye_centres
+from preprocessing.crop import view
+from preprocessing.warp import warp
+
+SHARPNESS_SIDE = 256
+SHARPNESS_EVERY = 5  # frames: neighbours are alike
+SAME = 0.05  # grey levels of 255: a frozen picture, coded again, differs by less
+STRIDE = 6  # pixels between those compared
+NOSE_WINGS = (48, 278)
+UPRIGHT_PITCH = 8.0  # degrees by which nose wings stand before the forehead on a face that looks ahead
+
+
+def pose(points: np.ndarray) -> np.ndarray:
+    """Yaw, pitch, roll in degrees, float32 [T, 3], for points [T, 478, 3] in source pixels.
+
+    From the eyes and the line from forehead to nose wings in space, never from lips or jaw. Yaw is above 0 where
+    the face turns to the picture's right, pitch where it looks down, roll where it leans clockwise.
+    """
+    eyes = eye_centres(points)
+    across = eyes[:, 1] - eyes[:, 0]
+    down = points[:, NOSE_WINGS].mean(axis=1) - points[:, FOREHEAD]
+    yaw = np.degrees(np.arctan2(across[:, 2], np.hypot(across[:, 0], across[:, 1])))
+    pitch = np.degrees(np.arctan2(down[:, 2], np.hypot(down[:, 0], down[:, 1])))
+    roll = np.degrees(np.arctan2(across[:, 1], across[:, 0]))
+    return np.stack([yaw, pitch + UPRIGHT_PITCH, roll], axis=1).astype(np.float32)
+
+
+def spread(values: np.ndarray) -> float:
+    """Range that holds the middle 95 % of ``values`` [T]."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(high - low)
+
+
+class Sharpness:
+    """Median variance of the Laplacian on the 256 px view, over every fifth crop."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+        self._seen = 0
+
+    def see(self, crop: np.ndarray) -> None:
+        """Look at a crop, uint8 [S, S, 3]."""
+        if self._seen % SHARPNESS_EVERY == 0:
+            small = warp(crop, view(crop.shape[0], SHARPNESS_SIDE), (SHARPNESS_SIDE, SHARPNESS_SIDE))
+            grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+            self._values.append(float(cv2.Laplacian(grey, cv2.CV_64F).var()))
+        self._seen += 1
+
+    @property
+    def value(self) -> float | None:
+        return float(np.median(self._values)) if self._values else None
+
+
+class Stillness:
+    """Share of frames that equal the one before, on every sixth pixel of the whole picture."""
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._same = self._seen = 0
+
+    def see(self, image: np.ndarray) -> None:
+        """Look at a frame, uint8 [H, W, 3]."""
+        thin = image[::STRIDE, ::STRIDE].astype(np.int16)
+        if self._last is not None:
+            self._same += bool(np.abs(thin - self._last).mean() < SAME)
+            self._seen += 1
+        self._last = thin
+
+    @property
+    def value(self) -> float | None:
+        return self._same / self._seen if self._seen else None

@@ -1,0 +1,108 @@
+"""The step: one clip in, its spans out, or a ``Reject``. What a clip is on its way, and the tools of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from contracts.errors import Reject
+from contracts.limits import Limits
+from contracts.manifest import Kind
+from contracts.plan import PlannedRow
+from contracts.reasons import Reason
+from preprocessing.faces import Face, FaceFinder, choose
+from preprocessing.landmarks import FaceMesh, Follower, face_width
+from preprocessing.pockets import Pockets
+
+
+@dataclass
+class Clip:
+    """A manifest row, or one span of it, on its way through the steps. Each step fills in what it finds."""
+
+    planned: PlannedRow
+    path: Path
+    span: int = 0
+    frames: int = 0  # T at 25 per second; 0 for speech
+    start_s: float = 0.0  # on the container's clock
+    end_s: float = 0.0
+    sound: np.ndarray | None = None  # int16 [640 T], or [N] for speech
+    points: np.ndarray | None = None  # [T, 478, 3] source pixels; NaN where lost, until filled
+    found: np.ndarray | None = None  # bool [T]
+    pockets: Pockets | None = None
+    side: int = 0  # of the stored crop, px
+    features: dict[str, np.ndarray] = field(default_factory=dict)  # of the sample, contracts.sample.Features
+    source: dict[str, Any] = field(default_factory=dict)  # ledger columns of row and span
+    scores: dict[str, Any] = field(default_factory=dict)  # ledger columns of the span
+    members: dict[str, bytes] = field(default_factory=dict)  # the sample, once stored
+
+    @property
+    def kind(self) -> Kind:
+        return self.planned.values.kind
+
+    @property
+    def key(self) -> str:
+        """Of the sample: ``<row key>-s00``."""
+        return f"{self.planned.key}-s{self.span:02d}"
+
+    def close(self) -> None:
+        """Free the pockets."""
+        if self.pockets is not None:
+            self.pockets.close()
+
+
+class Step(Protocol):
+    """One thing done to every clip. It refuses by raising ``Reject``."""
+
+    version: ClassVar[int]  # raise it when the step's result changes: shards made before are then made anew
+
+    def open(self) -> None:
+        """Load what is heavy, once per worker."""
+
+    def __call__(self, clip: Clip) -> Iterable[Clip]:
+        """The clip itself, filled in; or several, where one span becomes more; kinds it does not know pass."""
+
+
+class Tools:
+    """Detectors and face mesh of one worker process, each loaded on first use."""
+
+    def __init__(self) -> None:
+        self.finder = FaceFinder()
+
+    @cached_property
+    def mesh(self) -> FaceMesh:
+        return FaceMesh()
+
+    def points(self, image: np.ndarray, point: tuple[float, float] | None, limits: Limits) -> tuple[np.ndarray, Face]:
+        """Points [478, 3] of the face in a single picture, and the box it was found by.
+
+        Raises ``Reject``: NO_FACE, MANY_FACES, FACE_LOST where no mesh fits, FACE_SMALL.
+        """
+        faces = self.finder.first(image) or self.finder.fallback(image)
+        face = choose(faces, point)
+        points = Follower(self.mesh, self.finder, face).follow(image)
+        if points is None:
+            raise Reject(Reason.FACE_LOST, f"{face.detector} sees a face, no landmarks fit it")
+        require_size(float(face_width(points)), limits)
+        return points, face
+
+
+def place(planned: PlannedRow, width: int, height: int) -> tuple[float, float] | None:
+    """Where the manifest says the face is, in pixels: its point, the middle of its box, or ``None``."""
+    row = planned.values
+    if row.face_x is not None and row.face_y is not None:
+        return row.face_x * width, row.face_y * height
+    if row.box is not None:
+        x0, y0, x1, y1 = row.box
+        return (x0 + x1) / 2 * width, (y0 + y1) / 2 * height
+    return None
+
+
+def require_size(width: float, limits: Limits) -> None:
+    """Raise ``Reject(FACE_SMALL)`` where a face of ``width`` pixels is below the limit."""
+    if width < limits.face_px:
+        raise Reject(Reason.FACE_SMALL, f"the face is {width:.0f} px wide, {limits.face_px:.0f} are needed")

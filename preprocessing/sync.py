@@ -1,0 +1,47 @@
+"""Does the mouth follow the sound: correlation of its opening with the sound's energy, and the shift between them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from contracts.sample import SAMPLES_PER_FRAME
+
+FARTHEST = 12  # frames (0.48 s) either way
+SHORTEST = 25  # frames that must overlap: on fewer, chance correlates
+FLOOR = 1e-4  # of full scale: quieter is as good as silent
+
+
+def energy(sound: np.ndarray) -> np.ndarray:
+    """Logarithmic level of int16 sound [640 T] per frame: float64 [T]."""
+    frames = sound.reshape(-1, SAMPLES_PER_FRAME).astype(np.float64) / 32768.0
+    return np.asarray(np.log10(np.sqrt((frames**2).mean(axis=1)) + FLOOR))
+
+
+def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = None) -> tuple[float, int] | None:
+    """Best Pearson correlation of mouth opening [T] with the energy of int16 sound [640 T], and its shift in frames.
+
+    Above 0 the sound trails the lips: ``mouth[t]`` goes with ``energy[t + shift]``. Shifts reach 12 frames either
+    way; frames that are not ``found`` (bool [T]) do not count. ``None`` where too little moves or overlaps.
+    """
+    level = _smoothed(energy(sound))
+    opening = _smoothed(np.asarray(mouth, np.float64))
+    there = np.ones(len(opening), bool) if found is None else np.asarray(found, bool)
+    best: tuple[float, int] | None = None
+    for shift in sorted(range(-FARTHEST, FARTHEST + 1), key=abs):  # of equals the smallest shift
+        first, last = max(0, -shift), min(len(opening), len(opening) - shift)
+        if last - first < SHORTEST:
+            continue
+        use = there[first:last]
+        a, b = opening[first:last][use], level[first + shift : last + shift][use]
+        if len(a) < SHORTEST or a.std() < 1e-6 or b.std() < 1e-6:
+            continue
+        value = float(np.corrcoef(a, b)[0, 1])
+        if best is None or value > best[0] + 1e-12:
+            best = value, shift
+    return best
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Mean over three frames: a frame's sound is shorter than a syllable."""
+    padded = np.pad(values, 1, mode="edge")
+    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3)
