@@ -53,6 +53,7 @@ class Selection(BaseModel):
     dataset: str  # digest of the dataset that was selected from
     samples: tuple[Chosen, ...]
     refused: dict[str, int] = Field(default_factory=dict)  # reason -> samples
+    rules: dict[str, str] = Field(default_factory=dict)  # reason -> what had to hold
 
     @property
     def digest(self) -> str:
@@ -70,11 +71,12 @@ class SelectionRecord(BaseModel):
     digest: str
     table_sha256: str
     refused: dict[str, int]
+    rules: dict[str, str]
     counts: dict[str, int]  # samples and speakers per split, for people to read
 
 
 def write_selection(folder: Path, selection: Selection, refused: pa.Table | None = None) -> None:
-    """Commit ``selection`` into ``folder``; ``refused`` (``REFUSED_SCHEMA``) says why the other samples are not in it."""
+    """Commit ``selection``; ``refused`` (``REFUSED_SCHEMA``) says why the dataset's other samples are not in it."""
     lines = [sample.model_dump(mode="json") for sample in selection.samples]
     with commit(folder / REFUSED_FILE) as file:
         pq.write_table(REFUSED_SCHEMA.empty_table() if refused is None else refused.cast(REFUSED_SCHEMA), file)
@@ -90,6 +92,7 @@ def write_selection(folder: Path, selection: Selection, refused: pa.Table | None
         digest=selection.digest,
         table_sha256=sha256_file(folder / TABLE_FILE),
         refused=selection.refused,
+        rules=selection.rules,
         counts=counts,
     )
     commit_bytes(folder / RECORD_FILE, canonical_json(record.model_dump(mode="json")).encode())
@@ -119,7 +122,7 @@ def read_selection(folder: Path) -> Selection:
         samples = tuple(Chosen.model_validate(line) for line in pq.read_table(path).to_pylist())
     except (ValueError, pa.ArrowException) as error:
         raise Corrupt(path, f"not a readable selection: {str(error).splitlines()[0]}") from error
-    selection = Selection(dataset=record.dataset, samples=samples, refused=record.refused)
+    selection = Selection(dataset=record.dataset, samples=samples, refused=record.refused, rules=record.rules)
     if selection.digest != record.digest:
         raise Corrupt(path, "does not fit its record", record.digest, selection.digest)
     return selection

@@ -58,6 +58,8 @@ def choose(dataset: Path, params: SelectionParams) -> tuple[Selection, pa.Table]
             for line in chosen
         ),
         refused=dict(sorted(Counter(str(reason) for reason, _ in why.values()).items())),
+        rules={str(reason): rule for reason, rule in params.rules.items()}
+        | ({str(Reason.NOT_SELECTED): params.where} if params.where.strip() else {}),
     )
     refused = [
         {"key": line["key"], "reason": str(why[line["key"]][0]), "detail": why[line["key"]][1]}

@@ -66,9 +66,8 @@ def report(
     """
     with running("dataset report", work=work, json=json, quiet=quiet) as run:
         _exists(dataset)
-        from preprocessing.report import write_dataset_report
-
         from contracts.selection import read_record
+        from preprocessing.report import write_dataset_report
 
         folder = selection or run.places.selection
         if selection and read_record(folder) is None:
@@ -108,7 +107,11 @@ def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dr
 
     selection, refused = choose(dataset, settings)
     before = read_record(folder)
-    unchanged = before is not None and (before.digest, before.refused) == (selection.digest, selection.refused)
+    unchanged = before is not None and (before.digest, before.refused, before.rules) == (
+        selection.digest,
+        selection.refused,
+        selection.rules,
+    )
     if not dry and not unchanged:
         with lock(folder):
             write_selection(folder, selection, refused)
