@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contracts.errors import Misuse
@@ -61,10 +60,7 @@ async def read_request(request: Request, limits: ServingLimits) -> AsyncIterator
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != MULTIPART:
         raise HTTPException(415, f"send {MULTIPART} with the file field 'sound'")
-    try:
-        form = await request.form(max_files=len(FILES), max_fields=len(FIELDS))
-    except MultiPartException as error:
-        raise HTTPException(422, str(error)) from None
+    form = await request.form(max_files=len(FILES), max_fields=len(FIELDS))  # malformed: Starlette answers 400
     try:
         items = form.multi_items()
         names = [name for name, _ in items]

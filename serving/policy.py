@@ -49,16 +49,6 @@ def check_file(path: Path) -> None:
         raise Reject(Reason.UNREADABLE, f"{path} may not be read") from error
 
 
-def check_seconds(path: Path, seconds: float, limits: Limits) -> None:
-    """Raise ``Reject`` for a sound shorter or longer than the limits."""
-    if seconds > limits.duration_s:
-        raise Reject(
-            Reason.TOO_LONG, f"{path} lasts {seconds:.1f} s; {limits.duration_s:.0f} s are the limit: give it in parts"
-        )
-    if seconds < limits.shortest_s:
-        raise Reject(Reason.TOO_SHORT, f"{path} lasts {seconds:.2f} s; {limits.shortest_s} s is the least")
-
-
 def admit(job: Job, bundle: str) -> Inputs:
     """The identity of ``job`` for the bundle of that digest: consent looked at first, then files hashed.
 

@@ -79,10 +79,16 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def _sweep(out: Path) -> None:
-    form = re.compile(re.escape(f"{TEMPORARY}{out.stem}.") + r"(\d+)-[0-9a-f]{8}" + re.escape(out.suffix))
+    """Remove drafts of ``out``, and half-written files beside it, of processes that are gone."""
+    names = "|".join(re.escape(path.name) for path in (sidecar_path(out), portrait_path(out)))
+    owner = r"\.(\d+)-[0-9a-f]{8}"  # as contracts.files.commit and draft() name them
+    mark = re.escape(TEMPORARY)
+    # the encoder keeps a file of its own beside a draft, under the draft's name and more
+    drafts = rf"{mark}(?:{mark})?{re.escape(out.stem)}{owner}{re.escape(out.suffix)}(?:\..+)?"
+    form = re.compile(rf"{drafts}|{mark}(?:{names}){owner}")
     for path in out.parent.iterdir():
         match = form.fullmatch(path.name)
-        if match and not _alive(int(match[1])):
+        if match and not _alive(int(match[1] or match[2])):
             path.unlink(missing_ok=True)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from contracts.reasons import FailureCode, Reason
 from contracts.sample import SAMPLE_RATE
 from serving.encoding import Encoding
 from serving.jobs import Inputs, Job, Outcome, Refused, Result, check_jobs
-from serving.policy import ServingLimits, admit, check_seconds
+from serving.policy import ServingLimits, admit
 from serving.provenance import Sidecar, comment, describe, portrait_path, sidecar_path
 from serving.publish import draft, publish, published
 
@@ -88,18 +88,16 @@ class Renderer:
         from preprocessing.media import decode_sound
         from systems.base import Request
 
-        audio = decode_sound(job.audio, self.limits)
-        if not np.isfinite(audio).all():
-            raise Reject(Reason.NON_FINITE, f"{job.audio} holds samples that are not numbers")
-        seconds = len(audio) / SAMPLE_RATE
-        check_seconds(job.audio, seconds, self.limits)
+        with _naming(job.audio):
+            audio = decode_sound(job.audio, self.limits)
         portrait = None
         if job.portrait is not None:
             from preprocessing.crop import aligned_portrait
 
-            portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE)
+            with _naming(job.portrait):
+                portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE, self.limits)
         request = Request(audio=audio, seed=job.seed, portrait=portrait, steps=job.steps)
-        return Work(jobs=[job], inputs=inputs, request=request, seconds=seconds)
+        return Work(jobs=[job], inputs=inputs, request=request, seconds=len(audio) / SAMPLE_RATE)
 
     def _render(self, works: list[Work], progress: Progress | None) -> dict[Job, Outcome]:
         """Outcomes of a batch; where the pipeline fails on it, its members are tried alone."""
@@ -194,6 +192,15 @@ def resize(frames: np.ndarray, side: int | None) -> np.ndarray:
     scaled = interpolate(pixels, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
     result: np.ndarray = scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
     return result
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A refusal raised inside names the file."""
+    try:
+        yield
+    except Reject as error:
+        raise Reject(error.reason, f"{path}: {error.detail}") from None
 
 
 def _result(job: Job, sidecar: Sidecar, *, reused: bool) -> Result:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import Reject
-from contracts.limits import Limits
 from contracts.reasons import Reason
 from serving.jobs import Consent, Job
-from serving.policy import admit, check_seconds, read_consent
+from serving.policy import admit, read_consent
 
 
 def test_consent_has_two_parts() -> None:
@@ -63,12 +62,3 @@ def test_identity_is_of_contents_not_of_names(tmp_path: Path, speech: Callable[.
     first = admit(Job(audio=one, out=tmp_path / "x.mp4", seed=3, consent="nobody asked"), "b")
     assert first == admit(Job(audio=two, out=tmp_path / "y.mp4", seed=3), "b")
     assert first != admit(Job(audio=speech("three.wav", 16_001), out=tmp_path / "x.mp4", seed=3), "b")
-
-
-def test_seconds() -> None:
-    limits = Limits()
-    check_seconds(Path("x.wav"), 600.0, limits)
-    for seconds, reason in [(600.1, Reason.TOO_LONG), (0.49, Reason.TOO_SHORT)]:
-        with pytest.raises(Reject) as caught:
-            check_seconds(Path("x.wav"), seconds, limits)
-        assert caught.value.reason is reason

@@ -86,12 +86,14 @@ def test_draft_sweeps_what_the_dead_left_and_nothing_else(tmp_path: Path) -> Non
     dead = tmp_path / f".tmp-talk.{int(ended.stdout)}-0123abcd.mp4"
     living = tmp_path / f".tmp-talk.{os.getpid()}-0123abcd.mp4"
     other = tmp_path / f".tmp-walk.{int(ended.stdout)}-0123abcd.mp4"
-    for path in (dead, living, other):
+    pictures = tmp_path / f".tmp-{dead.name}.pictures.mp4"
+    for path in (dead, living, other, pictures):
         path.touch()
     with draft(tmp_path / "talk.mp4") as mine:
         assert mine.parent == tmp_path
         assert mine.suffix == ".mp4"
     assert not dead.exists()
+    assert not pictures.exists()
     assert living.exists()
     assert other.exists()
 
@@ -143,9 +145,7 @@ def test_killed_at_every_step_no_video_stands_unmarked(tmp_path: Path, bundle: P
         assert not out.exists() or inspect(out).state == "fits", f"killed at step {step}"
         put(out, bundle, b"again")
         names = {path.name for path in out.parent.iterdir()}
-        assert names == {out.name, sidecar_path(out).name, portrait_path(out).name} or all(
-            name.startswith(".tmp-") for name in names - {out.name, sidecar_path(out).name, portrait_path(out).name}
-        )
+        assert names == {out.name, sidecar_path(out).name, portrait_path(out).name}, f"killed at step {step}"
 
 
 def test_png_is_deterministic_and_exact() -> None:

@@ -1,0 +1,132 @@
+"""The Ray Serve application, really started: HTTP in, an mp4 out; a damaged bundle never served."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, toys: None) -> Iterator[None]:
+    """A local Ray of four logical CPUs, shared by the tests of this module."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=os.environ.get("RAY_TMPDIR"),
+        )
+        yield
+        ray.shutdown()
+
+
+def test_limits_of_the_queue_are_set() -> None:
+    from serving.app import Generator
+
+    assert Generator.max_queued_requests > 0  # Ray's default is no limit
+    assert Generator.max_ongoing_requests > 0
+    assert Generator.backpressure_config.status_code == 429
+
+
+def test_a_damaged_bundle_stops_before_anything_starts(own_bundle: Path, tmp_path: Path) -> None:
+    from contracts.errors import Corrupt
+    from serving.app import run_local
+
+    path = own_bundle / "mouth" / "gain" / "config.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(Corrupt) as caught, run_local(own_bundle, store=tmp_path):
+        pytest.fail("it was served")
+    assert caught.value.file == str(path)
+    assert caught.value.expected != caught.value.actual
+
+
+def test_over_http_and_by_the_client(cluster: None, bundle: Path, tmp_path: Path, speech: Callable[..., Path]) -> None:
+    import httpx
+
+    from contracts.bundle import read_bundle
+    from preprocessing.media import probe
+    from serving.app import run_local
+    from serving.jobs import Job
+    from serving.provenance import Sidecar, inspect
+
+    sound = speech("talk.wav", 44_100 * 2, rate=44_100)
+    with run_local(bundle, store=tmp_path / "store") as service, httpx.Client(base_url=service.url, timeout=60) as http:
+        assert service.url.startswith("http://127.0.0.1:")
+        assert http.get("/healthz").json()["status"] == "ok"
+        model = http.get("/model").json()
+        assert (model["system"], model["bundle"]) == ("loudmouth", read_bundle(bundle).digest)
+
+        answer = http.post("/generate", files={"sound": sound.read_bytes()}, data={"seed": "4"})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "video/mp4"
+        video = tmp_path / "answer.mp4"
+        video.write_bytes(answer.content)
+        found = probe(video)
+        assert found.video is not None
+        assert found.audio is not None
+        assert (found.video.codec, found.audio.codec, found.fps) == ("h264", "aac", 25.0)
+        assert found.video.packets - found.video.discarded == 50
+        sidecar = Sidecar.model_validate(http.get(f"/generated/{answer.headers['x-voxface-job']}.json").json())
+        assert sidecar.video == answer.headers["x-voxface-video"]
+        assert sidecar.inputs.seed == 4
+
+        again = http.post("/generate", files={"sound": sound.read_bytes()}, data={"seed": "4"})
+        assert again.content == answer.content
+        assert len(list((tmp_path / "store").glob("*.mp4"))) == 1
+
+        refused = http.post("/generate", files={"sound": b"not a sound"})
+        assert (refused.status_code, "BAD_CONTAINER" in refused.text) == (415, True)
+        refused = http.post("/generate", files={"sound": sound.read_bytes(), "portrait": b"png"})
+        assert (refused.status_code, "NO_CONSENT" in refused.text) == (403, True)
+        assert http.post("/generate", files={"sound": sound.read_bytes()}, data={"sead": "4"}).status_code == 422
+        assert http.post("/generate", json={}).status_code == 415
+        assert http.get(f"/generated/{'0' * 64}.json").status_code == 404
+        assert http.get("/generated/..%2F..%2Fsecret.json").status_code == 404
+
+        jobs = [Job(audio=sound, out=tmp_path / f"{seed}.mp4", seed=seed) for seed in range(4, 10)]
+        jobs.append(Job(audio=tmp_path / "none.wav", out=tmp_path / "none.mp4"))
+        seen: list[tuple[int, int, str]] = []
+        outcomes = service.generate(jobs, lambda *step: seen.append(step))
+        assert [outcome.out.name for outcome in outcomes] == [job.out.name for job in jobs]
+        assert [outcome.state for outcome in outcomes] == ["done"] * 6 + ["rejected"]
+        assert seen[-1][:2] == (7, 7)
+        assert outcomes[0].out.read_bytes() == answer.content  # by either way the same video
+        assert all(inspect(outcome.out).state == "fits" for outcome in outcomes[:6])
+        assert service.healthy()
+
+
+def test_a_bundle_that_does_not_load_is_corrupt_not_a_hanging_deployment(
+    cluster: None, tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
+    from contracts.errors import Corrupt
+    from serving.app import run_local
+
+    def spoil(models: dict) -> None:
+        models["face"]["canvas"].mean[0, 3, 4] = float("nan")  # its digest fits: only loading can tell
+
+    spoilt = make_bundle(tmp_path, spoil)
+    with pytest.raises(Corrupt, match="mean is not finite"), run_local(spoilt, store=tmp_path / "store"):
+        pytest.fail("it was served")
+
+
+def test_errors_told_by_a_failed_deployment_come_back_as_themselves() -> None:
+    from contracts.errors import Corrupt, Misuse
+    from contracts.settings import canonical_json
+    from serving.app import MARK, _own_error
+
+    told = "Traceback: RuntimeError: " + MARK + canonical_json(["Corrupt", "a/b", "is missing", "1", "2"]) + "\n more"
+    error = _own_error(told)
+    assert isinstance(error, Corrupt)
+    assert str(error) == "a/b: is missing (expected 1, found 2)"
+    assert isinstance(_own_error(MARK + json.dumps(["Misuse", "publish one"])), Misuse)
+    assert "no such thing" in str(_own_error("no such thing"))
