@@ -42,7 +42,7 @@ def parse(text: str, names: Sequence[str]) -> pc.Expression:
     """
     if len(text) > LONGEST:
         raise Misuse(f"the query has {len(text)} characters, {LONGEST} are allowed")
-    source = text.strip()
+    source = " ".join(text.splitlines()).strip()
     try:
         tree = ast.parse(source, mode="eval")
     except SyntaxError as error:
@@ -164,11 +164,8 @@ class _Compiler:
 
     def fail(self, node: ast.expr, problem: str) -> NoReturn:
         offset = len(self.source.encode()[: node.col_offset].decode())  # ast counts bytes
-        if node.lineno > 1:
-            offset += sum(len(line) + 1 for line in self.source.splitlines()[: node.lineno - 1])
         raise _fault(self.source, offset, problem)
 
 
 def _fault(source: str, offset: int, problem: str) -> Misuse:
-    flat = source.replace("\n", " ")
-    return Misuse(f"{problem}\n  {flat}\n  {' ' * max(offset, 0)}^")
+    return Misuse(f"{problem}\n  {source}\n  {' ' * max(offset, 0)}^")
