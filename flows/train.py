@@ -11,7 +11,7 @@ from contracts.bundle import ARTIFACT_FILE, read_artifact
 from flows.console import Progress
 
 if TYPE_CHECKING:
-    from training.distributed import TrainRequest
+    from training.agenda import TrainRequest
 
 CHECKPOINT_BYTES = 2_000_000_000  # room for a stage's checkpoints at the presets that run on a CPU
 TINY_STAGE_SECONDS = 60  # per stage at preset tiny, worker start included
@@ -26,15 +26,23 @@ class TrainJob:
     tracking_uri: str
 
 
-def stages_done(out: Path, names: list[str]) -> list[dict[str, Any]]:
-    """A line per finished stage with its artifact's digest and measures."""
-    lines = []
-    for name in names:
-        folder = out / name / "artifact"
-        if (folder / ARTIFACT_FILE).is_file():
-            artifact = read_artifact(folder, verify=False)
-            lines.append({"stage": name, "artifact": artifact.digest[:12], "measures": _measures(artifact.measures)})
-    return lines
+def stages_done(out: Path) -> list[dict[str, Any]]:
+    """A line per finished stage with its artifact's digest and measures, in order of need."""
+    found = {
+        path.parent.parent.name: read_artifact(path.parent, verify=False)
+        for path in out.glob(f"*/artifact/{ARTIFACT_FILE}")
+    }
+    ordered: list[str] = []
+    while len(ordered) < len(found):
+        # parents that were removed since do not hold a stage back
+        ready = [
+            n for n in sorted(found) if n not in ordered and set(found[n].lineage.parents) & set(found) <= set(ordered)
+        ]
+        ordered += ready
+    return [
+        {"stage": name, "artifact": found[name].digest[:12], "measures": _measures(found[name].measures)}
+        for name in ordered
+    ]
 
 
 def _measures(measures: Mapping[str, float]) -> str:
@@ -45,11 +53,11 @@ def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
     """Run the flow for the stages ``todo``; what stands then. Whatever its tasks raise comes through."""
     from prefect import flow, task
     from prefect.artifacts import create_markdown_artifact
-    from training.distributed import train_system
     from training.report import write_training_report
 
     from flows.cluster import cluster
     from flows.retries import RETRIES
+    from training.distributed import train_system
 
     request = job.request
 
@@ -65,10 +73,10 @@ def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
         forward(request.out, tracking_uri=job.tracking_uri, experiment=request.system)
 
     @task(name="report", **RETRIES)
-    def report(names: list[str]) -> dict[str, Any]:
+    def report() -> dict[str, Any]:
         page = request.out / "report.html"
         write_training_report(request.out, page)
-        lines = stages_done(request.out, names)
+        lines = stages_done(request.out)
         table = "\n".join(
             ["| stage | artifact | measures |", "|---|---|---|"]
             + [f"| {line['stage']} | {line['artifact']} | {line['measures']} |" for line in lines]
@@ -77,13 +85,10 @@ def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
         return {"system": request.system, "trained": todo, "stages": lines, "report": str(page)}
 
     @flow(name="train", validate_parameters=False)
-    def run(system: str, preset: str, todo: list[str], names: list[str]) -> dict[str, Any]:
+    def run(system: str, preset: str, todo: list[str]) -> dict[str, Any]:
         stages()
         mirror()
-        return report(names)
+        return report()
 
-    from systems import catalogue
-
-    names = [stage.name for stage in catalogue.get(request.system).stages]
-    result: dict[str, Any] = run(request.system, request.preset, todo, names)
+    result: dict[str, Any] = run(request.system, request.preset, todo)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import typer
 from contracts.errors import Misuse
 from contracts.files import lock
 from flows.commands.options import WORK, AsJson, ParamsFile, Quiet, Work
-from flows.console import Progress
 from flows.params import SelectionParams, read_params
 from flows.running import running
 
@@ -24,32 +24,12 @@ def verify(dataset: Dataset, work: Work = WORK, json: AsJson = False, quiet: Qui
     Example: voxface dataset verify work/dataset
     """
     with running("dataset verify", work=work, json=json, quiet=quiet) as run:
-        _exists(dataset)
-        with run.progress("verify") as progress:
-            checked = verify_dataset(dataset, progress)
+        from preprocessing.run import verify as check
+
+        found = asdict(check(dataset))
+        run.result = found
         if json:
-            run.finish(checked)
-        run.result = checked
-
-
-def verify_dataset(dataset: Path, progress: Progress) -> dict[str, Any]:
-    """Check tars, ledgers, members and accounts; counts of what was checked. Raises ``Corrupt``."""
-    from contracts.index import account, read_index
-    from contracts.sample import decode_meta
-    from contracts.shards import committed
-
-    shards = list(committed(dataset))
-    samples = 0
-    for done, shard in enumerate(shards):
-        progress(done, len(shards), shard.tar.name)
-        shard.verify()
-        for key in shard.offsets:
-            decode_meta(shard.read(key, ("json",))["json"])
-            samples += 1
-    progress(len(shards), len(shards), "")
-    for level in ("row", "span"):
-        account(read_index(dataset), level).check()
-    return {"shards": len(shards), "samples": samples, "bytes": sum(shard.record.tar_bytes for shard in shards)}
+            run.finish(found)
 
 
 def report(

@@ -59,10 +59,9 @@ def _job(
     only: list[str] | None,
     address: str,
 ) -> flow.TrainJob:
-    from training.distributed import TrainRequest
-
     from contracts.selection import RECORD_FILE
     from flows.code import code_version
+    from training.agenda import TrainRequest
 
     chosen = selection or run.places.selection
     if not (chosen / RECORD_FILE).is_file():
@@ -83,16 +82,12 @@ def _job(
 
 
 def _train(run: Run, job: flow.TrainJob) -> dict[str, Any]:
-    from training.distributed import pending
+    from training.agenda import pending
 
-    from systems import catalogue
-
-    names = [stage.name for stage in catalogue.get(job.request.system).stages]
     todo = pending(job.request)
     if run.dry:
         return {
             "system": job.request.system,
-            "stages": names,
             "to_train": todo,
             "estimated_seconds": flow.TINY_STAGE_SECONDS * len(todo),
             "estimated_bytes": flow.CHECKPOINT_BYTES if todo else 0,
@@ -100,8 +95,12 @@ def _train(run: Run, job: flow.TrainJob) -> dict[str, Any]:
     if not todo:
         run.note("nothing to do: every stage stands, made from this dataset, selection and settings")
         page = str(job.request.out / "report.html")
-        done = flow.stages_done(job.request.out, names)
-        return {"system": job.request.system, "trained": [], "stages": done, "report": page}
+        return {
+            "system": job.request.system,
+            "trained": [],
+            "stages": flow.stages_done(job.request.out),
+            "report": page,
+        }
     require_space(job.request.out, flow.CHECKPOINT_BYTES)
     with run.progress(f"train {job.request.system}") as progress:
         return flow.train(job, todo, progress)
