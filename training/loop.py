@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,8 @@ class Run:
             if found:
                 self._restore(found)
             else:
+                for left in ("pictures", "validation"):  # of another run
+                    shutil.rmtree(course.folder / left, ignore_errors=True)
                 self.stage.prepare(self.model, (move(batch, course.device) for batch in course.train.passes()))
             self.record.cut(self.state.step if found else -1)
             self.record.append(

@@ -19,7 +19,7 @@ class Record:
     """Appends lines ``{kind, step, time, values, …}``; ``step`` counts finished steps, ``time`` is Unix seconds.
 
     Kinds: ``start`` (each start or resumption), ``train``, ``skipped`` (a step not taken, with its
-    keys), ``validation``, ``end``.
+    keys), ``validation``, ``note`` (a warning, as ``text``), ``end``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,9 @@ def read_record(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         # every start counts: they are told apart by their place
-        identity = number if line["kind"] == "start" else (line["kind"], line["step"], line.get("split"))
+        identity = (
+            number if line["kind"] == "start" else (line["kind"], line["step"], line.get("split"), line.get("text"))
+        )
         lines.pop(identity, None)
         lines[identity] = line
     return list(lines.values())

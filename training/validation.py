@@ -43,7 +43,7 @@ class Scores:
 def generators(seed: int, step: int, rank: int, phase: int) -> tuple[torch.Generator, int]:
     """The generator that a loss draws from, and a seed for torch's own (dropout)."""
     own, dropout = np.random.SeedSequence([seed, step, rank, phase]).generate_state(2, np.uint64)
-    return torch.Generator().manual_seed(int(own >> 1)), int(dropout >> 1)
+    return torch.Generator().manual_seed(int(own) >> 1), int(dropout) >> 1
 
 
 def score(stage: TrainedStage, model: nn.ModuleDict, source: Source, device: torch.device) -> Scores:
@@ -52,8 +52,9 @@ def score(stage: TrainedStage, model: nn.ModuleDict, source: Source, device: tor
     values: dict[str, list[float]] = {}
     model.eval()
     with torch.no_grad():
-        for number, batch in enumerate(source.passes()):
-            rng, dropout = generators(stage.settings.seed, number, VALIDATING, 0)
+        for batch in source.passes():
+            # one seed for all batches: a stage may tie its draws to items (systems.common.noise)
+            rng, dropout = generators(stage.settings.seed, 0, VALIDATING, 0)
             torch.manual_seed(dropout)
             keys += batch["key"]
             for name, measured in stage.validate(model, move(batch, device), rng).items():
