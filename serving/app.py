@@ -1,6 +1,6 @@
 """The Ray Serve application: replicas that each hold one verified bundle and generate in batches."""
 
-from __future__ import annotations
+# no "from __future__ import annotations" here: Serve moves the routes, and FastAPI could not resolve them any more
 
 import asyncio
 import json
