@@ -1,0 +1,139 @@
+"""The discrete codebook of eqs. (18) and (19), and the high-resolution decoder that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from systems.see_the_speaker.image_autoencoder import FuseUp
+from systems.see_the_speaker.warp import resize
+
+
+class Codebook(ModelMixin, ConfigMixin):
+    """C = {c_k}: ``count`` codes of ``width``; nearest code per place.
+
+    ``entry`` brings z_wr to the codes' space; it starts as the identity, which published codes (CodeFormer's)
+    expect.  # not in the paper: with the motion space frozen, L_code's second term needs something to learn
+    """
+
+    codes: nn.Parameter
+
+    @register_to_config
+    def __init__(self, count: int = 1024, width: int = 256, commitment: float = 0.25) -> None:
+        super().__init__()
+        self.codes = nn.Parameter(torch.randn(count, width) / width**0.5)
+        self.entry = nn.Conv2d(width, width, 1)
+        with torch.no_grad():
+            self.entry.weight.copy_(torch.eye(width)[:, :, None, None])
+            self.entry.bias.zero_()
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Index of the nearest code at every place: ``z`` [B, width, h, w] in the codes' space -> int64 [B, h, w]."""
+        flat = z.permute(0, 2, 3, 1).flatten(0, 2)
+        # |z - c|^2 without |z|^2, which is the same for all codes
+        distance = self.codes.square().sum(1) - 2 * flat @ self.codes.T
+        return distance.argmin(1).view(len(z), *z.shape[2:])  # eq. (18), §III-B1
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """Codes at indices [B, h, w] -> [B, width, h, w]."""
+        return self.codes[index].permute(0, 3, 1, 2)
+
+    def forward(self, z_wr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``z_wr`` [B, width, g, g] -> z_q (gradients pass straight through), indices [B, g, g], L_code."""
+        z = self.entry(z_wr)
+        index = self.nearest(z.detach())
+        z_q = self.look_up(index)
+        pull = (z.detach() - z_q).square().mean()
+        commit = (z - z_q.detach()).square().mean()
+        l_code = pull + self.config.commitment * commit  # eq. (19), §III-B1
+        return z + (z_q - z).detach(), index, l_code
+
+    @torch.no_grad()
+    def start_from(self, z_wr: Tensor, rounds: int = 4) -> None:
+        """Put the codes where the data is: k-means over vectors ``z_wr`` [N, width], standardised by ``entry``.
+
+        # not in the paper: it starts from CodeFormer's codes. Codes drawn at random are mostly never nearest.
+        """
+        mean, deviation = z_wr.mean(0), z_wr.std(0).clamp_min(1e-4)
+        self.entry.weight.copy_(torch.diag(1 / deviation)[:, :, None, None])
+        self.entry.bias.copy_(-mean / deviation)
+        vectors, count = (z_wr - mean) / deviation, len(self.codes)
+        # Evenly spaced vectors: no draw, so that the same data give the same codes.
+        codes = vectors[torch.linspace(0, len(vectors) - 1, count).long()].clone()
+        for _ in range(rounds):
+            nearest = (codes.square().sum(1) - 2 * vectors @ codes.T).argmin(1)
+            used = torch.bincount(nearest, minlength=count)
+            total = torch.zeros_like(codes).index_add_(0, nearest, vectors)
+            codes = torch.where(used[:, None] > 0, total / used[:, None].clamp_min(1), codes)
+        self.codes.copy_(codes)
+
+
+class HighResolutionDecoder(ModelMixin, ConfigMixin):
+    """HD_f: z_q at the code grid to pictures at high resolution.
+
+    ``widths``: channels from the grid up, each size twice the one before. Where the motion space hands
+    over warped maps (``joined``: their channels, coarsest first, sizes from twice the grid up), they are
+    mixed in with a weight ``w``, CodeFormer's controllable feature transformation: 0 reads the codes alone,
+    1 trusts the maps. ``copy_image``: with w also the source picture itself, warped at high resolution, and
+    what the motion space painted are added, so that painting starts from there.  # not in the paper: the
+    transformation is CodeFormer's; the copy shows a face after few steps
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        width: int = 256,
+        widths: Sequence[int] = (512, 256, 256, 128, 128, 64),
+        joined: Sequence[int] = (512, 256, 128, 64),
+        copy_image: bool = False,
+    ) -> None:
+        super().__init__()
+        self.entry = FuseUp(width, 0, widths[0], up=False)
+        self.ups = nn.ModuleList([FuseUp(a, 0, b) for a, b in pairwise(widths)])
+        self.mixers = nn.ModuleList([nn.Conv2d(j + c, 2 * c, 3, padding=1) for j, c in zip(joined, widths[1:])])
+        self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        for mixer in self.mixers:
+            nn.init.zeros_(mixer.weight)
+            nn.init.zeros_(mixer.bias)
+
+    def forward(self, z_q: Tensor, skips: Sequence[Tensor], base: Tensor, w: Tensor) -> Tensor:
+        """``z_q`` [B, width, g, g]; ``skips`` warped maps finest first; ``base`` [B, 3, S, S] the warped source
+        with what the motion space painted; ``w`` [B] in 0..1 -> pictures [B, 3, S, S], about -1..1."""
+        weight = w[:, None, None, None]
+        x = self.entry(z_q)
+        maps = list(reversed(skips))
+        for i, up in enumerate(self.ups):
+            x = up(x)
+            if i < len(self.mixers):
+                scale, shift = self.mixers[i](torch.cat([maps[i], x], 1)).chunk(2, 1)
+                x = x + weight * (scale * x + shift)
+        painted = self.paint(x)
+        if not self.config.copy_image:
+            return painted
+        # The codes' picture is worth what the copy is not: full at w = 0, a correction at w = 1.
+        return weight * base + painted * (1 - 0.9 * weight)
+
+
+def bicubic_from_grid(image: Tensor, grid: int) -> Tensor:
+    """Pictures [B, 3, S, S] shrunk to ``grid`` and enlarged again by bicubic interpolation: the comparison."""
+    small = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False, antialias=True)
+    return F.interpolate(small, size=image.shape[-2:], mode="bicubic", align_corners=False)
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], per item [B]; values are cut to that range."""
+    error = (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean((1, 2, 3))
+    return 10 * torch.log10(4.0 / error.clamp_min(1e-10))
+
+
+def enlarge(image: Tensor, side: int) -> Tensor:
+    """Pictures [B, 3, s, s] at another size, bicubic upwards."""
+    if image.shape[-1] >= side:
+        return resize(image, side)
+    return F.interpolate(image, size=(side, side), mode="bicubic", align_corners=False)

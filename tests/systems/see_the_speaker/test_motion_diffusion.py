@@ -1,0 +1,12 @@
+from contract import TrainedContract
+
+from systems.see_the_speaker.conre import Conre
+from systems.see_the_speaker.lip_landmarks import LipLandmarks
+from systems.see_the_speaker.motion_diffusion import MotionDiffusion
+from systems.see_the_speaker.motion_space import MotionSpace
+
+
+class TestMotionDiffusion(TrainedContract):
+    system = "see_the_speaker"
+    stage = MotionDiffusion
+    lineage = (Conre, LipLandmarks, MotionSpace)
