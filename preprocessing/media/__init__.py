@@ -5,10 +5,11 @@ sound on one clock, ``decode_sound`` and ``decode_still`` read speech and pictur
 Every reader refuses with ``Reject``; nothing read from a file can make one hang, fill the memory, or run.
 """
 
-from preprocessing.media.decode import Decoding, decode, decode_sound
+from preprocessing.media.decode import Decoding, decode
 from preprocessing.media.encode import encode_video
 from preprocessing.media.path import safe_path
 from preprocessing.media.probe import Probe, Track, probe
+from preprocessing.media.sound import decode_sound
 from preprocessing.media.still import decode_still
 
 __all__ = [

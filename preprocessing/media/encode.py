@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import select
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from preprocessing.media.process import Child, ffmpeg_binary
 MEMORY_MB = 3072
 CPU_S = 24 * 3600.0  # a long speech at full size
 FILE_BYTES = 16 * 1024**3
-END_S = 120.0  # after the last byte given, to flush and to move the index to the front
+END_S = 120.0  # that ffmpeg may take no data, or, after the last, to end
 # one filter thread: more could give other bytes
 GLOBAL = "-hide_banner -nostats -loglevel warning -xerror -filter_complex_threads 1".split()  # noqa: SIM905
 BITEXACT = {"map_metadata": -1, "flags:v": "+bitexact", "flags:a": "+bitexact", "fflags": "+bitexact"}
@@ -31,7 +33,7 @@ def encode_video(
     frames: Iterable[np.ndarray],
     audio: np.ndarray | Path,
     *,
-    fps: int = 25,
+    fps: float = 25,
     crf: int = 18,
     comment: str = "",
 ) -> None:
@@ -87,11 +89,9 @@ def _run(path: Path, argv: list[str], arrays: Iterator[np.ndarray]) -> int:
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):  # ffmpeg has had enough, or failed: its status says which
             for array in arrays:
-                stdin.write(array.data.cast("B"))
+                _write(stdin.fileno(), array)
                 count += 1
-            stdin.flush()
-        with contextlib.suppress(BrokenPipeError):
-            stdin.close()
+        stdin.close()
         status = child.wait(END_S)
         if status == 0:
             return count
@@ -103,7 +103,19 @@ def _run(path: Path, argv: list[str], arrays: Iterator[np.ndarray]) -> int:
         child.kill()
 
 
-def _pictures_argv(silent: Path, shape: tuple[int, ...], fps: int, crf: int) -> list[str]:
+def _write(pipe: int, array: np.ndarray) -> None:
+    """All bytes of ``array``; raises ``RuntimeError`` where the reader hangs."""
+    os.set_blocking(pipe, False)
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    rest = array.data.cast("B")
+    while rest:
+        if not poll.poll(END_S * 1000):
+            raise RuntimeError(f"ffmpeg took no data for {END_S:g} s")
+        rest = rest[os.write(pipe, rest) :]
+
+
+def _pictures_argv(silent: Path, shape: tuple[int, ...], fps: float, crf: int) -> list[str]:
     import ffmpeg
 
     size = (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)

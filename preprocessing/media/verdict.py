@@ -1,0 +1,50 @@
+"""Whether a decode was complete, judged from ffmpeg's status, its counts and the sound itself."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from contracts.errors import Reject
+from contracts.reasons import Reason
+from contracts.sample import SAMPLE_RATE
+from preprocessing.media.probe import Probe
+
+COUNTS = re.compile(r"\((video|audio)\): \d+ packets read .*?; (\d+) frames decoded; (\d+) decode errors")
+MISSING = SAMPLE_RATE // 10  # samples by which a track may end before its packets say so: priming and rounding
+
+
+def judge(log: str, status: int, found: Probe, *, whole: bool) -> dict[str, int]:
+    """Frames decoded by kind of stream; raises unless ffmpeg ended cleanly and a ``whole`` file gave every picture.
+
+    Neither is enough alone: a cut file may end without an error, and a damaged one may give every frame.
+    Raises ``Reject``: DECODE_ERROR or TRUNCATED.
+    """
+    counts = COUNTS.findall(log)
+    if status != 0 or not counts or any(int(errors) for _, _, errors in counts):
+        raise Reject(Reason.DECODE_ERROR, _cause(log, status))
+    decoded = {kind: int(frames) for kind, frames, _ in counts}
+    if whole and found.video is not None:
+        expected = found.video.packets - found.video.discarded
+        if decoded.get("video", 0) < expected:
+            raise Reject(Reason.TRUNCATED, f"{decoded.get('video', 0)} of {expected} pictures could be decoded")
+    return decoded
+
+
+def check_sound(sound: np.ndarray, length: int) -> None:
+    """Raise TRUNCATED unless ``sound`` has about ``length`` samples, NON_FINITE unless each is a number."""
+    if len(sound) < length - MISSING:
+        raise Reject(
+            Reason.TRUNCATED, f"sound ends after {len(sound) / SAMPLE_RATE:.2f} of {length / SAMPLE_RATE:.2f} s"
+        )
+    if not np.isfinite(sound).all():  # ffmpeg passes them on
+        raise Reject(Reason.NON_FINITE, f"{np.count_nonzero(~np.isfinite(sound))} samples of sound are not finite")
+
+
+def _cause(log: str, status: int) -> str:
+    """The first message that names a fault."""
+    lines = [re.sub(r"^(\[[^]]*\] ?)+", "", line) for line in log.splitlines()]
+    faults = [line for line in lines if re.search(r"error|invalid|corrupt|cannot|unable|missing|fail", line, re.I)]
+    faults = [line for line in faults if "0 decode errors" not in line and "file:" not in line]
+    return (faults[0] if faults else f"ffmpeg ended with status {status}")[:200]
