@@ -28,17 +28,12 @@ class TrainJob:
 
 def stages_done(out: Path) -> list[dict[str, Any]]:
     """A line per finished stage with its artifact's digest and measures, in order of need."""
-    found = {
-        path.parent.parent.name: read_artifact(path.parent, verify=False)
-        for path in out.glob(f"*/artifact/{ARTIFACT_FILE}")
-    }
+    folders = [path.parent for path in out.glob(f"*/artifact/{ARTIFACT_FILE}")]
+    found = {folder.parent.name: read_artifact(folder, verify=False) for folder in sorted(folders)}
     ordered: list[str] = []
-    while len(ordered) < len(found):
-        # parents that were removed since do not hold a stage back
-        ready = [
-            n for n in sorted(found) if n not in ordered and set(found[n].lineage.parents) & set(found) <= set(ordered)
-        ]
-        ordered += ready
+    while waiting := [name for name in found if name not in ordered]:
+        ready = [name for name in waiting if not set(found[name].lineage.parents) & set(waiting)]
+        ordered += ready or waiting  # artifacts that name each other as parents: in any order, but not for ever
     return [
         {"stage": name, "artifact": found[name].digest[:12], "measures": _measures(found[name].measures)}
         for name in ordered

@@ -32,6 +32,7 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also ask DVC what would run.")] = False,
     work: Work = WORK,
     json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only what needs mending.")] = False,
 ) -> None:
     """Check Python, packages, ffmpeg, detectors' models, disk, memory, and what stands in the work folder.
 
@@ -52,8 +53,9 @@ def doctor(
         if deep:
             checks.append(("dvc", _dvc))
         lines = [_check(name, look) for name, look in checks]
-        run.finish({"doctor": lines})
         bad = [line for line in lines if line["state"] == "mend"]
+        if bad or not quiet:
+            run.finish({"doctor": bad if quiet else lines})
         if bad:
             raise Ended(Exit.MISUSE, f"{len(bad)} to mend: {', '.join(line['what'] for line in bad)}")
 

@@ -1,0 +1,50 @@
+# Two commands: `make run` (from nothing to a talking face) and `make test`. Both need Python 3.11 and a package index.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.complete
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+# one thread per process: workers are as many as cores. No one is told that this ran.
+QUIET := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 DVC_NO_ANALYTICS=1 DO_NOT_TRACK=1
+
+help:
+	@echo "make run     environment, demo corpus, dataset, training, bundle, talking face; run again: only what changed"
+	@echo "make test    environment, then all tests"
+	@echo "make check   lint, types, architecture"
+	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
+
+setup: $(STAMP)
+
+# pip check is not asked: opencv-contrib-python-headless stands in for mediapipe's opencv-contrib-python
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11, or name it: make PYTHON=..."; exit 2; }
+	@echo "setup: making .venv (about three minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@echo "setup: packages of requirements.lock"
+	@$(PIP) install --no-deps --only-binary :all: -r requirements.lock
+	@echo "setup: torch"
+	@$(PIP) install torch==2.13.0
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+run: setup
+	@$(BIN)/voxface doctor --quiet
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(QUIET) $(BIN)/dvc repro
+	@$(BIN)/voxface runs --made
+
+test: setup
+	@$(QUIET) $(BIN)/python -m pytest
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(QUIET) $(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
