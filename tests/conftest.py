@@ -140,12 +140,17 @@ def _voice(speaker: int, gender: str, opening: np.ndarray, rng: np.random.Genera
 
 
 def _ring(
-    indices: tuple[int, ...], points: np.ndarray, centre: tuple[float, float], rx: float, ry: float, at: float = 0
-):
-    """Put a ring of points on an ellipse, clockwise in the picture from angle ``at``."""
-    angles = at + np.linspace(0, 2 * np.pi, len(indices), endpoint=False)
-    points[list(indices), 0] = centre[0] + rx * np.cos(angles)
-    points[list(indices), 1] = centre[1] + ry * np.sin(angles)
+    indices: tuple[int, ...],
+    points: np.ndarray,
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    turn: tuple[float, int] = (0.0, 1),
+) -> None:
+    """Put a ring of points on an ellipse, from an angle on, clockwise in the picture (1) or against it (-1)."""
+    start, way = turn
+    angles = start + way * np.linspace(0, 2 * np.pi, len(indices), endpoint=False)
+    points[list(indices), 0] = centre[0] + radii[0] * np.cos(angles)
+    points[list(indices), 1] = centre[1] + radii[1] * np.sin(angles)
 
 
 def _points(speaker: int, sway: np.ndarray, opening: float) -> np.ndarray:
@@ -154,24 +159,23 @@ def _points(speaker: int, sway: np.ndarray, opening: float) -> np.ndarray:
     points = np.zeros((478, 3))
     points[:, :2] = (mx, my + 0.1)  # what no set below names: mid-face
     wide = 0.24 + 0.006 * speaker
-    _ring(face.OVAL, points, (mx, my + 0.07), wide, 0.33, -np.pi / 2)
-    for eye, brow, iris, side, at in (
-        (face.RIGHT_EYE, face.RIGHT_BROW, face.RIGHT_IRIS, -1, np.pi),
-        (face.LEFT_EYE, face.LEFT_BROW, face.LEFT_IRIS, 1, 0.0),
+    _ring(face.OVAL, points, (mx, my + 0.07), (wide, 0.33), (-np.pi / 2, 1))
+    # rings run from the outer corner, or the mouth's corner, over the lower edge
+    for eye, brow, iris, side, turn in (
+        (face.RIGHT_EYE, face.RIGHT_BROW, face.RIGHT_IRIS, -1, (np.pi, -1)),
+        (face.LEFT_EYE, face.LEFT_BROW, face.LEFT_IRIS, 1, (0.0, 1)),
     ):
         centre = (mx + side * half, my)
-        _ring(eye, points, centre, 0.045, 0.018, at)
-        _ring(iris, points, centre, 0.012, 0.012)
+        _ring(eye, points, centre, (0.045, 0.018), turn)
+        _ring(iris, points, centre, (0.012, 0.012))
         points[list(brow), 0] = centre[0] + np.linspace(-0.06, 0.06, len(brow))
         points[list(brow), 1] = my - 0.06
     points[list(face.NOSE), 0] = mx + np.linspace(-0.03, 0.03, len(face.NOSE))
     points[list(face.NOSE), 1] = my + 0.14
     points[face.NOSE_TIP, :2] = (mx, my + 0.13)
     mouth = (mx, my + 0.22)
-    _ring(face.LIPS_OUTER, points, mouth, 0.09, 0.025 + 0.04 * opening, np.pi)
-    _ring(face.LIPS_INNER, points, mouth, 0.07, 0.002 + 0.035 * opening, np.pi)
-    gap = 0.002 + 0.035 * opening
-    points[face.LIP_TOP, :2], points[face.LIP_BOTTOM, :2] = (mx, mouth[1] - gap), (mx, mouth[1] + gap)
+    _ring(face.LIPS_OUTER, points, mouth, (0.09, 0.025 + 0.04 * opening), (np.pi, -1))
+    _ring(face.LIPS_INNER, points, mouth, (0.07, 0.002 + 0.035 * opening), (np.pi, -1))
     points[:, :2] += sway
     return points
 
