@@ -24,7 +24,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from contracts.errors import Corrupt, Misuse, Reject, Transient, VoxfaceError
-from contracts.settings import canonical_json
+from contracts.settings import Settings, canonical_json
 from serving.http import BodyLimit, read_request, status_of
 from serving.jobs import Job, Outcome, Refused, check_jobs
 from serving.loader import check_bundle, load_pipeline
@@ -69,13 +69,14 @@ class Generator:
             raise RuntimeError(MARK + canonical_json([type(error).__name__, *map(str, error.args)])) from None
         self.store = Path(store)
         self.renderer = Renderer(pipeline, self.bundle, limits=LIMITS)
+        self._thread = ThreadPoolExecutor(1, "render")  # always the same: mediapipe's graphs must not change theirs
         self.progress: tuple[int, int, str] = (0, 0, "")
         self._moved: float | None = None  # monotonic seconds of the last frame, while rendering
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0.05)
     async def generate(self, jobs: list[Job]) -> list[Outcome]:
         """Outcomes of jobs whose paths are absolute. Batches run one after another, beside the event loop."""
-        return await asyncio.to_thread(self._render, jobs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, jobs)
 
     def _render(self, jobs: list[Job]) -> list[Outcome]:
         self._moved = time.monotonic()
@@ -166,6 +167,21 @@ def application(bundle: Path, *, store: Path, replicas: int = 1, device: str = "
     deployment = deployment.options(num_replicas=replicas, ray_actor_options=options)
     bound: serve.Application = deployment.bind(str(bundle.absolute()), str(store.absolute()), device)
     return bound
+
+
+class Arguments(Settings):
+    """What ``infra/serve.yaml`` gives to :func:`build`."""
+
+    bundle: Path
+    store: Path = Path("generated")
+    replicas: int = 1
+    device: str = "cpu"
+
+
+def build(arguments: Arguments) -> serve.Application:
+    """:func:`application` for ``serve deploy`` and ``serve run`` (``import_path: serving.app:build``)."""
+    values = arguments.model_dump()
+    return application(values.pop("bundle"), **values)
 
 
 class Client:

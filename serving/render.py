@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from serving.provenance import Sidecar, comment, describe, portrait_path, sideca
 from serving.publish import draft, publish, published
 
 if TYPE_CHECKING:
+    from preprocessing.step import Tools
     from systems.base import Request, TalkingFacePipeline
 
 Progress = Callable[[int, int, str], None]  # frames done, frames in all, note
@@ -49,7 +52,7 @@ class Work:
 
 
 class Renderer:
-    """Renders jobs with one loaded pipeline. Not thread-safe: one call at a time."""
+    """Renders jobs with one loaded pipeline: one call at a time, always from the same thread."""
 
     def __init__(
         self, pipeline: TalkingFacePipeline, bundle: Bundle, *, batch: int = BATCH, limits: ServingLimits | None = None
@@ -57,6 +60,12 @@ class Renderer:
         self.pipeline, self.bundle, self.batch = pipeline, bundle, batch
         self.bundle_digest = bundle.digest
         self.limits = limits or ServingLimits()
+
+    @cached_property
+    def _tools(self) -> Tools:
+        from preprocessing.step import Tools
+
+        return Tools()
 
     def render(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Outcome]:
         """One outcome per job, in order. A job that is refused or fails leaves the others alone.
@@ -95,7 +104,7 @@ class Renderer:
             from preprocessing.crop import aligned_portrait
 
             with _naming(job.portrait):
-                portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE, self.limits)
+                portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE, self.limits, self._tools)
         request = Request(audio=audio, seed=job.seed, portrait=portrait, steps=job.steps)
         return Work(jobs=[job], inputs=inputs, request=request, seconds=len(audio) / SAMPLE_RATE)
 
@@ -225,5 +234,7 @@ def _refusal(job: Job, error: Exception) -> Refused:
     if isinstance(error, VoxfaceError):
         raise error
     log.error("%s failed", job.out, exc_info=error)
-    detail = f"{type(error).__name__}: {str(error).strip()}"[:500]
+    told, at = str(error).strip()[:500], traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(at[-1].filename).name}:{at[-1].lineno})" if at else ""
+    detail = f"{type(error).__name__}: {told}{place}"
     return Refused(state="failed", out=job.out, code=FailureCode.INTERNAL, detail=detail)

@@ -6,8 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from serving.app import Client
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -30,6 +34,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, toys: None) -> Iterator[No
         ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where videos asked for over HTTP are kept."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def service(cluster: None, bundle: Path, store: Path) -> Iterator[Client]:
+    """The toy bundle, served."""
+    from serving.app import run_local
+
+    with run_local(bundle, store=store) as client:
+        yield client
+
+
 def test_limits_of_the_queue_are_set() -> None:
     from serving.app import Generator
 
@@ -50,17 +69,18 @@ def test_a_damaged_bundle_stops_before_anything_starts(own_bundle: Path, tmp_pat
     assert caught.value.expected != caught.value.actual
 
 
-def test_over_http_and_by_the_client(cluster: None, bundle: Path, tmp_path: Path, speech: Callable[..., Path]) -> None:
+def test_over_http_and_by_the_client(
+    service: Client, store: Path, bundle: Path, tmp_path: Path, speech: Callable[..., Path]
+) -> None:
     import httpx
 
     from contracts.bundle import read_bundle
     from preprocessing.media import probe
-    from serving.app import run_local
     from serving.jobs import Job
     from serving.provenance import Sidecar, inspect
 
     sound = speech("talk.wav", 44_100 * 2, rate=44_100)
-    with run_local(bundle, store=tmp_path / "store") as service, httpx.Client(base_url=service.url, timeout=60) as http:
+    with httpx.Client(base_url=service.url, timeout=60) as http:
         assert service.url.startswith("http://127.0.0.1:")
         assert http.get("/healthz").json()["status"] == "ok"
         model = http.get("/model").json()
@@ -82,7 +102,7 @@ def test_over_http_and_by_the_client(cluster: None, bundle: Path, tmp_path: Path
 
         again = http.post("/generate", files={"sound": sound.read_bytes()}, data={"seed": "4"})
         assert again.content == answer.content
-        assert len(list((tmp_path / "store").glob("*.mp4"))) == 1
+        assert len(list(store.glob("*.mp4"))) == 1
 
         refused = http.post("/generate", files={"sound": b"not a sound"})
         assert (refused.status_code, "BAD_CONTAINER" in refused.text) == (415, True)
@@ -106,7 +126,7 @@ def test_over_http_and_by_the_client(cluster: None, bundle: Path, tmp_path: Path
 
 
 def test_a_bundle_that_does_not_load_is_corrupt_not_a_hanging_deployment(
-    cluster: None, tmp_path: Path, make_bundle: Callable[..., Path]
+    service: Client, tmp_path: Path, make_bundle: Callable[..., Path]
 ) -> None:
     from contracts.errors import Corrupt
     from serving.app import run_local
@@ -117,6 +137,7 @@ def test_a_bundle_that_does_not_load_is_corrupt_not_a_hanging_deployment(
     spoilt = make_bundle(tmp_path, spoil)
     with pytest.raises(Corrupt, match="mean is not finite"), run_local(spoilt, store=tmp_path / "store"):
         pytest.fail("it was served")
+    assert service.healthy()  # the one that stood before goes on
 
 
 def test_errors_told_by_a_failed_deployment_come_back_as_themselves() -> None:
