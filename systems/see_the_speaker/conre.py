@@ -67,19 +67,18 @@ class Conre(TrainedStage):
         ),
         # not in the paper: what one CPU core does in half a minute
         "tiny": ConreSettings(
-            steps=60,
+            steps=80,
             batch=16,
-            lr_face=1e-3,
-            lr_speech=1e-3,
+            lr_face=7e-4,
             size=64,
-            face_widths=(16, 24, 32, 48, 64),
+            face_widths=(16, 32, 48, 64, 96),
             face_depths=(1, 1, 2, 2, 2),
             hidden=256,
             grid=(4, 8, 8),
             momentum=0.1,
             from_mean_face=True,
             speech_widths=(8, 8, 16, 16, 16, 32, 48, 48, 64),
-            stem_stride=(2, 4),
+            stem_stride=(4, 4),
             bands=8,
         ),
     }

@@ -22,7 +22,7 @@ SCHEDULE = {  # Stable Diffusion's, since the paper takes its UNet from there
 def make_scheduler(steps: int | None = None) -> DDIMScheduler:
     """DDIM over ``steps`` of the process, starting at pure noise; all of them where None.
 
-    Eqs. (1) and (3) as printed are shorthand for the variance-preserving process that it implements.
+    Eqs. (1) and (3) as printed are shorthand for the usual variance-preserving process **[ours]**.
     """
     scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(steps or TIMES)
@@ -41,15 +41,19 @@ def predict_noise(networks: Mapping[str, nn.Module], z_t: Tensor, t: Tensor, z_s
 
 
 def sample(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """z^0 [B, d] from ``noise`` [B, d]: eq. (3), §III-A1, step by step.
+    """z^0 [B, d] from ``noise`` [B, d] by DDIM without fresh noise.
 
     ``predict(z_t, t)`` returns ε for ``t`` int64 [B]. What it adds to z^t before reading it never enters
-    the update: else the prior would pile up once per step.
+    the update: else the prior would pile up once per step. (Not ``DDIMScheduler.step``: with this spacing
+    it misses the next time where ``steps`` does not divide 1000.)
     """
     scheduler = make_scheduler(steps)
+    alphas = [*scheduler.alphas_cumprod[scheduler.timesteps].tolist(), 1.0]
     z = noise
-    for t in scheduler.timesteps:
-        z = scheduler.step(predict(z, t.to(z.device).expand(len(z))), t, z).prev_sample
+    for t, here, there in zip(scheduler.timesteps.to(z.device), alphas, alphas[1:]):
+        epsilon = predict(z, t.expand(len(z)))
+        z_0 = (z - (1 - here) ** 0.5 * epsilon) / here**0.5  # eq. (3), §III-A1, variance-preserving
+        z = there**0.5 * z_0 + (1 - there) ** 0.5 * epsilon
     return z
 
 
