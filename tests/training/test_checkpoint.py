@@ -98,7 +98,7 @@ def test_a_lost_file_names_both_digests(tmp_path):
 
 def test_other_data_are_refused_with_both_fingerprints(tmp_path):
     save(tmp_path, 2)
-    with pytest.raises(Misuse, match="a{12}.*c{12}"):
+    with pytest.raises(Misuse, match=r"a{12}.*c{12}"):
         checkpoint.newest(tmp_path, Identity("c" * 64, "b" * 64))
 
 

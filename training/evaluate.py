@@ -1,0 +1,115 @@
+"""Every stage's measures on held-out items, the bar's beside its trivial baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from contracts.bundle import read_artifact
+from contracts.errors import Misuse
+from contracts.selection import read_selection
+from training.agenda import artifact_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from systems.base import Bar, System, TrainedStage
+    from training.validation import Scores
+
+Line = dict[str, Any]
+Subset = Literal["train", "known", "new"]
+SPLITS: tuple[Subset, ...] = ("known", "new")
+
+
+def evaluate_system(
+    system: str, out: Path, *, dataset: Path, selection: Path, progress: Callable[[int, int, str], None]
+) -> list[Line]:
+    """Lines ``stage, measure, split, ours, baseline, comparison, ratio, low, high, verdict, speakers, items``.
+
+    ``low`` and ``high`` bound the ratio in 95 % of draws of speakers. Verdicts: the bar's measure on the
+    bar's split is ``PASS`` where the interval is clear of the comparison, else ``MISS``; all else ``INFO``.
+    Missing numbers are ``None``. Raises ``Misuse`` where no stage stands, ``Corrupt`` where one is damaged.
+    """
+    import torch
+
+    from systems import catalogue
+    from systems.base import TrainedStage
+    from training.data import Reader, verify
+    from training.validation import score
+
+    house = catalogue.get(system)
+    chosen = read_selection(selection)
+    verify(dataset, chosen)
+    standing = [stage for stage in house.stages if artifact_folder(out, stage.name).is_dir()]
+    if not standing:
+        raise Misuse(f"{out} holds no trained stage: voxface train {system}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lines: list[Line] = []
+    for number, kind in enumerate(standing):
+        progress(number, len(standing), kind.name)
+        if not issubclass(kind, TrainedStage):
+            continue
+        stage, model = restore(house, kind, out)
+        for split in SPLITS:
+            settings = stage.settings
+            reader = Reader(dataset, chosen, stage.view, subset=split, seed=settings.seed, batch=settings.batch)
+            if len(reader):
+                scores = score(stage, model.to(device), reader, device)
+                lines += judge(stage.name, stage.bar, split, scores, reader.speaker_of)
+    progress(len(standing), len(standing), "evaluated")
+    return lines
+
+
+def restore(system: System, kind: type[TrainedStage], out: Path) -> tuple[TrainedStage, nn.ModuleDict]:
+    """A trained stage and its whole model, from artifacts that were checked."""
+    artifact = read_artifact(artifact_folder(out, kind.name))
+    settings = dict(artifact.lineage.settings)
+    stage = kind.preset(settings.pop("preset"), **settings)
+    parents = {}
+    for need in kind.needs:
+        read_artifact(artifact_folder(out, need))
+        parents[need] = system.stage(need).load(artifact_folder(out, need))
+    model = stage.build_model(parents)  # type: ignore[attr-defined]
+    for name, network in kind.load(artifact_folder(out, kind.name)).items():
+        model[name].load_state_dict(network.state_dict())
+    return stage, model.eval()  # type: ignore[return-value]
+
+
+def judge(stage: str, bar: Bar | None, split: str, scores: Scores, speaker_of: Mapping[str, str]) -> list[Line]:
+    """The lines of one stage on one split, the bar's first."""
+    from training.metrics.bootstrap import compare
+
+    speakers = [speaker_of[key] for key in scores.keys]
+    facts = {"stage": stage, "split": split, "speakers": len(set(speakers)), "items": len(speakers)}
+    empty = {"baseline": None, "comparison": None, "ratio": None, "low": None, "high": None}
+    lines: list[Line] = []
+    if bar is not None:
+        if bar.measure not in scores.values or (isinstance(bar.baseline, str) and bar.baseline not in scores.values):
+            raise ValueError(f"{stage}: validate gives {sorted(scores.values)}, the bar names {bar}")
+        ours = scores.values[bar.measure]
+        other = scores.values[bar.baseline] if isinstance(bar.baseline, str) else [bar.baseline] * len(ours)
+        found = compare(ours, other, speakers)
+        verdict = "INFO" if bar.speakers != split else "PASS" if found.clear(bar.better) else "MISS"
+        numbers = {"ours": found.ours, "comparison": found.other, "ratio": found.ratio}
+        numbers |= {"low": found.low, "high": found.high}
+        lines.append(
+            facts
+            | {"measure": bar.measure, "baseline": str(bar.baseline), "better": bar.better, "verdict": verdict}
+            | {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+        )
+    said = {bar.measure, bar.baseline} if bar else set()
+    for name, value in scores.means().items():
+        if name not in said:
+            lines.append(facts | empty | {"measure": name, "ours": value, "better": None, "verdict": "INFO"})
+    return lines
+
+
+def table(lines: list[Line]) -> Iterator[str]:
+    """The lines as text: ``stage measure split ours comparison ratio [low, high] verdict``."""
+    for line in lines:
+        numbers = (line[name] for name in ("ours", "comparison", "ratio", "low", "high"))
+        ours, comparison, ratio, low, high = ("-" if number is None else f"{number:.4g}" for number in numbers)
+        head = f"{line['stage']} {line['measure']} {line['split']}"
+        yield f"{head} {ours} {comparison} {ratio} [{low}, {high}] {line['verdict']}"

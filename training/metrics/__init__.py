@@ -1,0 +1,1 @@
+"""Measures of pictures and of their spread over speakers: one implementation each."""
