@@ -135,7 +135,8 @@ def _sound_argv(path: Path, silent: Path, file: Path | np.ndarray | None, second
         source = ffmpeg.input("pipe:0", format="f32le", sample_rate=SAMPLE_RATE, ch_layout="mono")
     else:
         source = ffmpeg.input(f"file:{file}", protocol_whitelist="file", format_whitelist=FORMATS)
-    sound = source["a:0"].filter("apad").filter("atrim", end=f"{seconds:.6f}")
+    # a track that starts late in its container starts with the pictures here, as decode_sound() reads it
+    sound = source["a:0"].filter("asetpts", "PTS-STARTPTS").filter("apad").filter("atrim", end=f"{seconds:.6f}")
     aac = {"acodec": "aac", "audio_bitrate": "128k"}
     kept: dict[str, Any] = {"vcodec": "copy", "movflags": "+faststart", **aac, **BITEXACT}
     if comment:
