@@ -234,3 +234,78 @@ def test_resize() -> None:
     assert large.shape == (2, 16, 16, 3)
     assert (large[:, :, :5] <= 2).all()
     assert (abs(large[:, :, 11:].astype(int) - 200) <= 4).all()
+
+
+@pytest.fixture
+def astronaut(tmp_path: Path) -> Path:
+    """A portrait in the public domain, as a file."""
+    from PIL import Image
+    from skimage import data
+
+    path = tmp_path / "astronaut.png"
+    Image.fromarray(data.astronaut()).save(path)
+    return path
+
+
+def test_a_portrait_with_consent_is_animated(
+    renderer: Renderer, speech: Callable[..., Path], astronaut: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    from contracts.files import sha256_file
+
+    job = Job(
+        audio=speech("a.wav", 16_000),
+        out=tmp_path / "a.mp4",
+        portrait=astronaut,
+        consent="Eileen Collins (picture by NASA), a test of this software",
+    )
+    (result,) = renderer.render([job])
+    assert isinstance(result, Result)
+    sidecar = inspect(result.out).sidecar
+    assert sidecar is not None
+    assert sidecar.inputs.consent is not None
+    assert sidecar.inputs.consent.who.startswith("Eileen Collins")
+    assert sidecar.inputs.portrait == sha256_file(astronaut)
+    assert result.portrait is not None
+    picture = np.asarray(Image.open(result.portrait)).astype(float)
+    assert picture.std() > 30  # a face, not the toy's plain canvas
+    first = frames_of(result.out)[0].astype(float)
+    assert np.abs(first[:16] - picture[:16]).mean() < 25  # the upper half is the portrait's
+
+
+def test_portraits_that_cannot_be_used(renderer: Renderer, speech: Callable[..., Path], tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "gray").save(tmp_path / "nobody.png")
+    Image.new("1", (9_000, 9_000)).save(tmp_path / "huge.png")
+    (tmp_path / "text.png").write_text("no picture")
+    sound = speech("a.wav", 16_000)
+    jobs = [
+        Job(audio=sound, out=tmp_path / f"{name}.mp4", portrait=tmp_path / f"{name}.png", consent="nobody, a test")
+        for name in ("nobody", "huge", "text")
+    ]
+    outcomes = renderer.render(jobs)
+    assert [outcome.code for outcome in outcomes] == [Reason.NO_FACE, Reason.TOO_MANY_PIXELS, Reason.BAD_CONTAINER]
+    assert all(f"{job.portrait}: " in outcome.detail for job, outcome in zip(jobs, outcomes, strict=True))
+
+
+def test_sound_that_starts_late_keeps_its_place(
+    renderer: Renderer, speech: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A video's sound track may start after its pictures; the result starts with the sound."""
+    import subprocess
+
+    import imageio_ffmpeg
+
+    path = tmp_path / "late.mp4"
+    source = ["-f", "lavfi", "-i", "color=c=gray:s=64x64:r=25:d=3", "-itsoffset", "0.8", "-i"]
+    tail = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
+    sound = speech("a.wav", 32_000)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *source, str(sound), *tail, str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    (result,) = renderer.render([Job(audio=path, out=tmp_path / "a.mp4")])
+    assert isinstance(result, Result)
+    heard, given = decode_sound(result.out), decode_sound(path)
+    length = min(len(heard), len(given))
+    assert np.corrcoef(heard[:length], given[:length])[0, 1] > 0.99
