@@ -15,9 +15,8 @@ from contracts.query import NUMBERS, matching
 from flows.console import Progress
 
 if TYPE_CHECKING:
-    from preprocessing.run import IngestReport, IngestSettings
-
     from preprocessing.corpora import BadLine
+    from preprocessing.run import IngestReport, IngestSettings
 
 SECONDS_PER_ROW = 4.0  # on one core, for a clip of a few seconds
 STORED_PER_SOURCE_BYTE = 1.5  # a shard's bytes over its sources', at most, on clips of the usual rates
@@ -85,7 +84,8 @@ def make_plan(job: IngestJob, progress: Progress) -> list[PlannedRow]:
     """Extend the plan of the dataset by the rows it lacks."""
     from preprocessing.plan import plan_dataset
 
-    return plan_dataset(job.dataset, job.rows, job.data_root, progress=progress)
+    size = job.settings.rows_per_shard
+    return plan_dataset(job.dataset, job.rows, job.data_root, rows_per_shard=size, progress=progress)
 
 
 def summary(dataset: Path, report: IngestReport | None = None) -> dict[str, Any]:

@@ -20,11 +20,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 2rem auto; padding: 0 1rem } h1 { font-size: 1.6rem } h2 { margin-top: 2.4rem; font-size: 1.2rem }
 p.dim, figcaption { color: var(--dim) } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-td.number, th.number { text-align: right } td.file { word-break: break-all }
+td.number, th.number { text-align: right } td.text { overflow-wrap: anywhere; min-width: 3.5rem }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 1rem }
 .faces { display: grid; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); gap: .8rem }
 figure { margin: 0 } figure img { width: 100%; border-radius: 4px; display: block }
-figcaption { font-size: .72rem; word-break: break-all } .refused img { outline: 2px solid var(--rule) }
+figcaption { font-size: .72rem; overflow-wrap: anywhere } .refused img { outline: 2px solid var(--rule) }
 svg text { fill: var(--dim); font: 11px system-ui, sans-serif } .bar { fill: var(--bar) } .bad { fill: var(--bad) }
 .rule { stroke: var(--rule); stroke-width: 2; stroke-dasharray: 4 3 }
 """
@@ -86,8 +86,13 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     def cell(value: Any) -> str:
         number = isinstance(value, int | float)
         text = json.dumps(value) if number else str(value if value is not None else "")
-        return f'<td class="{"number" if number else "file"}">{html.escape(text)}</td>'
+        return f'<td class="{"number" if number else "text"}">{html.escape(text)}</td>'
 
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heading)
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    lines = list(rows)
+    numbers = [all(isinstance(line[place], int | float) for line in lines) for place in range(len(heading))]
+    head = "".join(
+        f'<th class="{"number" if number else "text"}">{html.escape(name)}</th>'
+        for name, number in zip(heading, numbers)
+    )
+    body = "".join(f"<tr>{''.join(map(cell, line))}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -46,7 +46,7 @@ def write_dataset_report(dataset: Path, out: Path, selection: Path | None) -> No
     index = read_index(dataset)
     choice = _read_choice(selection) if selection is not None else None
     parts = [
-        f"<h1>Dataset {html.escape(dataset.name)}</h1>",
+        f"<h1>Talking faces in {html.escape(dataset.name)}</h1>",
         _accounts(index),
         _reasons(index),
         _choice(choice),
@@ -56,12 +56,12 @@ def write_dataset_report(dataset: Path, out: Path, selection: Path | None) -> No
         _people(samples(index), choice),
         _columns(),
     ]
-    commit_bytes(out, document(f"Dataset {dataset.name}", "".join(parts)))
+    commit_bytes(out, document(f"Talking faces in {dataset.name}", "".join(parts)))
 
 
 def _read_choice(folder: Path) -> Choice:
     path = folder / REFUSED_FILE
-    lines = pq.readtable(path).to_pylist() if path.is_file() else []
+    lines = pq.read_table(path).to_pylist() if path.is_file() else []
     return Choice(read_selection(folder), {line["key"]: (line["reason"], line["detail"]) for line in lines})
 
 

@@ -95,7 +95,7 @@ def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dr
     if not dry and not unchanged:
         with lock(folder):
             write_selection(folder, selection, refused)
-    if not dry and not (unchanged and (dataset / "report.html").is_file()):
+    if not dry:
         from preprocessing.report import write_dataset_report
 
         write_dataset_report(dataset, dataset / "report.html", folder)
