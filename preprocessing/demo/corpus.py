@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from contracts.errors import Misuse
 from contracts.files import TEMPORARY, commit_bytes, lock, require_space, sha256_file, sha256_tree, sync_folder
@@ -99,7 +100,7 @@ def _digests(out: Path, recipe: dict[str, object]) -> dict[str, str] | None:
     return {} if _read(out / STARTED) == recipe else None
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

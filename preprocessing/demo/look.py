@@ -12,6 +12,7 @@ from contracts.face import (
     LEFT_EYE,
     LEFT_IRIS,
     LIPS_OUTER,
+    OVAL,
     RIGHT_BROW,
     RIGHT_EYE,
     RIGHT_IRIS,
@@ -51,7 +52,7 @@ class Painter:
         if locks:
             back, front = locks
             layers = [back, *layers, front]
-        layers.append((head, np.clip(np.maximum(portrait.skin, portrait.hair), 0, 1)))
+        layers.append((head, np.clip(portrait.skin + portrait.hair, 0, 1)))
         for picture, mask in layers:
             colour = colour * (1 - mask[..., None]) + picture * mask[..., None]
             alpha = alpha + mask * (1 - alpha)
@@ -108,18 +109,18 @@ class Painter:
         below_nose = (points[2, 1] + 2 - self._rig.eyes_y) / (self._rig.chin_y - self._rig.eyes_y)
         lip = (points[0, 1] - self._rig.eyes_y) / (self._rig.chin_y - self._rig.eyes_y)
         half = abs(points[61, 0] - points[291, 0]) / 2 / self._rig.width
-        cheek = 0.86 - 1.05 * np.clip(u - 0.16, 0, 1)  # the beard's upper edge rises towards the ears
+        cheek = 0.80 - 1.25 * np.clip(u - 0.13, 0, 1)  # the beard's upper edge rises towards the ears
         jaw = np.clip((v - cheek) / 0.10, 0, 1) * np.clip((u + v * 0.9 - 0.62) / 0.12, 0, 1)
-        goatee = np.clip((v - 0.80) / 0.05, 0, 1)
-        above = np.clip((v - below_nose) / 0.05, 0, 1) * np.clip((0.84 - v) / 0.06, 0, 1)
+        goatee = np.clip((v - 0.79) / 0.05, 0, 1)
+        above = np.clip((v - below_nose) / 0.05, 0, 1) * np.clip((0.69 - v) / 0.06, 0, 1)
         above = above * np.clip((half * 1.18 - u + 0.35 * (lip - v)) / 0.03, 0, 1)
         amount = np.maximum(np.maximum(jaw, goatee) * look.beard, above * look.moustache)
         if not amount.any():
             return picture
-        amount = cv2.GaussianBlur(amount.astype(np.float32), (0, 0), 2.5) * skin
-        hairs = np.clip(0.62 + 0.38 * self._grain(0.8, 2.0), 0, 1)
-        where = np.clip(amount * (0.35 + 0.75 * hairs), 0, 0.94)[..., None]
-        tone = np.array(look.hair, np.float32) * (0.55 + 0.6 * hairs[..., None])
+        amount = cv2.GaussianBlur(amount.astype(np.float32), (0, 0), 3.0) * skin * self._ring(OVAL, 3.0, 1.01)
+        hairs = np.clip(0.55 + 0.30 * self._grain(0.6, 1.3), 0, 1)
+        where = np.clip(amount * (0.50 + 0.55 * hairs), 0, 0.92)[..., None]
+        tone = np.array(look.hair, np.float32) * (0.65 + 0.5 * hairs[..., None]) + 0.02
         return np.asarray(picture * (1 - where) + tone * where)
 
     def _hair(self, picture: np.ndarray) -> np.ndarray:
@@ -129,7 +130,7 @@ class Painter:
         shine = np.clip(grey / mean, 0, 2.2)[..., None]
         tone = np.array(look.hair, np.float32)
         # dark hair keeps some gloss, else it is a hole in the picture
-        painted = tone * shine**1.1 + 0.05 * np.clip(shine - 1.1, 0, 1)
+        painted = tone * shine**0.8 + 0.07 * np.clip(shine - 0.9, 0, 1.2)
         picture = picture * (1 - mask[..., None]) + np.clip(painted, 0, 1) * mask[..., None]
         if look.cap:
             edge = self._rig.eyes_y - 0.30 * self._rig.width + 0.10 * self._rig.width * self._u**2
@@ -149,15 +150,15 @@ class Painter:
 
     def _skin_below(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w, y = self._rig.width, self._rig.chin_y
-        shade = 0.60 + 0.28 * np.clip((self._y - y) / (0.35 * w), 0, 1)  # the chin's shadow
+        shade = 0.72 + 0.22 * np.clip((self._y - y) / (0.35 * w), 0, 1)  # the chin's shadow
         shade = shade * (1 - 0.9 * np.abs(self._u) ** 2) + 0.015 * self._grain(3, 3)
         return np.array(self._look.skin, np.float32) * shade[..., None], mask
 
     def _garment(self) -> tuple[np.ndarray, np.ndarray]:
         look, w, x, y = self._look, self._rig.width, self._rig.centre_x, self._rig.chin_y
         shoulder = np.array([(-1.8, 0.62), (-0.95, 0.40), (-0.5, 0.24), (-0.36, 0.12)])
-        dip = {"crew": 0.20, "high": 0.03, "vee": 0.42}[look.collar]
-        rim = {"crew": 0.14, "high": -0.02, "vee": 0.16}[look.collar]
+        dip = {"crew": 0.12, "high": 0.03, "vee": 0.40}[look.collar]
+        rim = {"crew": 0.04, "high": -0.05, "vee": 0.06}[look.collar]
         t = np.linspace(-1, 1, 21)
         curve = 1 - np.abs(t) if look.collar == "vee" else np.sqrt(1 - t**2)
         neckline = np.column_stack([0.36 * t, rim + (dip - rim) * curve])
@@ -196,7 +197,7 @@ class Painter:
         w = self._rig.width
         rims = []
         for ring in (RIGHT_EYE, LEFT_EYE):
-            cx, cy = points[list(ring), :2].mean(axis=0) + (0, 0.015 * w)
+            cx, cy = points[list(ring), :2].mean(axis=0) + np.array([0, 0.015 * w])
             if self._look.glasses == "round":
                 angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
                 rim = np.column_stack([np.cos(angle) * 0.165, np.sin(angle) * 0.155])
@@ -226,7 +227,8 @@ class Painter:
 def _tinted(picture: np.ndarray, mask: np.ndarray, learn: np.ndarray, colour: Colour) -> np.ndarray:
     """``picture`` with the mean colour of ``learn`` turned into ``colour`` where ``mask`` is."""
     mean = picture[learn].mean(axis=0)
-    changed = np.clip(picture * (np.array(colour, np.float32) / mean), 0, 1)
+    changed = picture * (np.array(colour, np.float32) / mean)
+    changed = np.where(changed > 0.8, 0.8 + 0.2 * np.tanh((changed - 0.8) / 0.2), changed)  # highlights keep their form
     return np.asarray(picture * (1 - mask[..., None]) + changed * mask[..., None])
 
 
@@ -261,7 +263,9 @@ def room(look: Look, rng: np.random.Generator) -> np.ndarray:
             while left < 1:
                 thick, height = rng.uniform(0.025, 0.06), rng.uniform(0.14, 0.22)
                 book = (x >= left) & (x < left + thick * 0.94) & (y < base) & (y > base - height)
-                wall = np.where(book[..., None], rng.uniform(0.12, 0.62, 3).astype(np.float32), wall)
+                wall = np.where(
+                    book[..., None], rng.uniform(0.12, 0.42) + rng.uniform(-0.08, 0.12, 3).astype(np.float32), wall
+                )
                 left += thick
             wall = np.where((np.abs(y - base - 0.012) < 0.012)[..., None], bottom * 0.7, wall)
     wall = cv2.GaussianBlur(np.clip(wall, 0, 1).astype(np.float32), (0, 0), 2.2)

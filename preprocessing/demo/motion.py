@@ -66,7 +66,7 @@ class Motion:
 
 
 def loudness(sound: np.ndarray, clock: int = _CLOCK) -> np.ndarray:
-    """Loudness of ``sound`` (16 kHz) at ``clock`` Hz, 0..1: the root of the smoothed energy over its 95th percentile."""
+    """Loudness of ``sound`` (16 kHz) at ``clock`` Hz: root of the smoothed energy, 1 at its 95th percentile, 0..1."""
     hop = RATE // clock
     blocks = sound[: len(sound) // hop * hop].reshape(-1, hop).astype(np.float64)
     power = np.sqrt(gaussian_filter1d((blocks**2).mean(axis=1), 0.03 * clock))
@@ -118,7 +118,7 @@ def _read(name: str) -> list[tuple[float, ...]]:
         return [_CONSONANTS[_SECOND[plain]]]
     if plain.startswith("_") or not plain:
         return [(0.0,) * 5]
-    vowels = [(*_VOWELS[letter], 0.0, 0.0) for letter in plain if letter in _VOWELS]
+    vowels: list[tuple[float, ...]] = [(*_VOWELS[letter], 0.0, 0.0) for letter in plain if letter in _VOWELS]
     if plain[0] in _VOWELS and vowels:
         return vowels[:1] if plain[1:2] in ("", ":", "2", "#", "L") else vowels
     return [_CONSONANTS.get(plain[0], (0.25, 0.1, 0.0, 0.0, 0.0))]

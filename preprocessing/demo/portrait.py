@@ -109,39 +109,66 @@ def _person(whole: np.ndarray, guide: np.ndarray) -> np.ndarray:
 
 
 def _skin_and_hair(picture: np.ndarray, points: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Soft masks, by colour: two Gaussians learnt from where skin and hair surely are."""
+    """Soft masks, by colour: three Gaussians learnt from where skin, hair and the wall behind surely are."""
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-    centre = points[:, :2].mean(axis=0)
-    sure_skin = np.zeros((SIDE, SIDE), np.uint8)
-    inner = centre + (points[list(OVAL), :2] - centre) * 0.8
-    inner[:, 1] = np.maximum(inner[:, 1], points[list(BROWS), 1].min() + 2)
-    cv2.fillPoly(sure_skin, [np.round(inner).astype(np.int32)], 1)
-    for ring in (LEFT_EYE, RIGHT_EYE, LIPS_OUTER):
-        hole = np.round(points[list(ring), :2]).astype(np.int32)
-        cv2.fillPoly(sure_skin, [hole], 0)
-        cv2.polylines(sure_skin, [hole], True, 0, 9)
+    oval = points[list(OVAL), :2]
+    centre, width = oval.mean(axis=0), float(np.ptp(oval[:, 0]))
+    brow_y, chin_y, nose_y = points[list(BROWS), 1].min(), points[CHIN, 1], points[list(NOSE), 1].max()
     yy, xx = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
-    chin_y, width = points[CHIN, 1], np.ptp(points[list(OVAL), 0])
-    above = yy < points[list(BROWS), 1].min() - 0.10 * width
-    beside = (np.abs(xx - centre[0]) > 0.56 * width) & (yy < points[list(NOSE), 1].max())
-    sure_hair = (person > 0.95) & (above | beside) & (yy < chin_y - 20)
-    scores = []
-    for sure in (sure_skin > 0, sure_hair):
-        values = lab[sure]
-        spread = np.cov(values.T) + 4 * np.eye(3)
-        off = lab.reshape(-1, 3) - values.mean(axis=0)
-        distance = np.einsum("ni,ij,nj->n", off, np.linalg.inv(spread), off)
-        scores.append((-0.5 * distance - 0.5 * np.log(np.linalg.det(spread))).reshape(SIDE, SIDE))
-    likely = 1.0 / (1.0 + np.exp(np.clip(scores[1] - scores[0], -30, 30)))
-    # skin ends a little under the chin's neck; hair cannot be inside the middle of the face
-    face = np.zeros((SIDE, SIDE), np.uint8)
-    cv2.fillPoly(face, [np.round(inner).astype(np.int32)], 1)
-    likely = np.where(face > 0, 1.0, likely).astype(np.float32)
-    likely = cv2.ximgproc.guidedFilter(picture, likely, 5, 4e-4)
-    head = np.clip((chin_y + 0.22 * width - yy) / 12, 0, 1) * person
-    skin = np.clip((likely - 0.25) / 0.5, 0, 1) * head
-    hair = np.clip((0.75 - likely) / 0.5, 0, 1) * person * np.clip((chin_y - 0.05 * width - yy) / 12, 0, 1)
-    return skin.astype(np.float32), hair.astype(np.float32)
+    across = np.abs(xx - centre[0]) / width
+    inner = _filled(np.maximum(centre + (oval - centre) * 0.8, (0, brow_y + 2)))
+    sure_skin = inner.copy()
+    for ring in (LEFT_EYE, RIGHT_EYE, LIPS_OUTER):
+        sure_skin &= ~cv2.dilate(_filled(points[list(ring), :2]).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(
+            bool
+        )
+    above = yy < brow_y - 0.10 * width
+    sure_hair = (person > 0.95) & (above | ((across > 0.56) & (yy < nose_y))) & (yy < chin_y - 20)
+    sure_wall = (person < 0.02) & (cv2.dilate(person, np.ones((61, 61))) > 0.5) & (yy < chin_y)
+    skin, hair, wall = (_likelihood(lab, sure) for sure in (sure_skin, sure_hair, sure_wall))
+    # what colour cannot know: the face below the brows is skin, the top of the head hair, and no wall is inside
+    face = _filled(centre + (oval - centre) * 0.97) & (yy > brow_y + 0.3 * width)
+    neck = (
+        (across < np.where(xx < centre[0], 0.345, 0.31))
+        & (yy > chin_y - 0.3 * width)
+        & (yy < chin_y + 0.09 * width)
+        & (lab[..., 0] > 18)
+    )
+    top = yy < brow_y - 0.27 * width
+    deep = (cv2.erode(person, np.ones((41, 41))) > 0.9) | inner | face | neck
+    wall = np.where(deep | (person > 0.98) & top, -1e3, wall)
+    skin = np.where(inner | face | neck, 1e3, np.where(top, -1e3, skin))
+    most = np.maximum(np.maximum(skin, hair), wall)
+    parts = [np.exp(np.maximum(part - most, -30)) for part in (skin, hair, wall)]
+    shares = [(part / sum(parts)).astype(np.float32) for part in parts]
+    soft_skin, soft_hair = (cv2.ximgproc.guidedFilter(picture, share, 4, 4e-4) for share in shares[:2])
+    below = np.clip((chin_y + 0.13 * width - yy) / 16, 0, 1)
+    inside = (
+        _filled(centre + (oval - centre) * 1.03)
+        | (across < np.where(xx < centre[0], 0.345, 0.31))
+        | (yy < nose_y + 0.05 * width) & (across < 0.6)
+    )
+    inside = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.5)
+    mask_skin = np.clip((soft_skin - 0.25) / 0.5, 0, 1) * below * person * inside
+    # her hair ends above the corners of her mouth; dark things further down are her collar
+    ends = np.clip((nose_y + 0.16 * width - yy) / 10, 0, 1) * np.clip((0.85 - across) / 0.05, 0, 1)
+    mask_hair = np.clip((soft_hair - 0.25) / 0.5, 0, 1) * ends * person
+    return mask_skin.astype(np.float32), mask_hair.astype(np.float32)
+
+
+def _filled(ring: np.ndarray) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
+    return mask.astype(bool)
+
+
+def _likelihood(lab: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Logarithm of how well each pixel's colour fits the pixels of ``sure``."""
+    values = lab[sure]
+    spread = np.cov(values.T) + 4 * np.eye(3)
+    off = lab.reshape(-1, 3) - values.mean(axis=0)
+    distance = np.einsum("ni,ij,nj->n", off, np.linalg.inv(spread), off)
+    return np.asarray((-0.5 * distance - 0.5 * np.log(np.linalg.det(spread))).reshape(SIDE, SIDE))
 
 
 def _at_rest(points: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from preprocessing.demo.portrait import SIDE, Portrait, portrait
 from preprocessing.demo.rig import Rig
 from preprocessing.demo.warp import FINE, Field, sample
 
-_LID = 13  # px of skin above the eye that a closing lid stretches
+_LID = 13  # px above the eye that a lid may colour
+_BELOW = 9  # px under the eye, where the skin has the lid's colour and no brow comes near
 _AROUND_LIPS = 26  # px
 
 
@@ -53,10 +54,9 @@ class Performer:
         where[y0:y1, x0:x1] = field.over(x1 - x0, y1 - y0, x0, y0, FINE)
         person = sample(self._eyes(float(motion.blink[t])), where)
         self._inner_mouth(person[y0:y1, x0:x1], points, motion, t, (x0, y0))
-        alpha = person[..., 3:]
-        frame = cv2.multiply(self.room, cv2.cvtColor(255 - alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-        frame = cv2.add(frame, np.ascontiguousarray(person[..., :3]))
-        return np.ascontiguousarray(frame[:, ::-1]) if self._mirrored else frame
+        clear = cv2.cvtColor(255 - cv2.extractChannel(person, 3), cv2.COLOR_GRAY2RGB)
+        frame = cv2.add(cv2.multiply(self.room, clear, scale=1 / 255), cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
+        return np.asarray(cv2.flip(frame, 1) if self._mirrored else frame)
 
     def _lip_box(self, points: np.ndarray) -> tuple[int, int, int, int]:
         lips = points[self.rig.outer_lips]
@@ -117,29 +117,34 @@ class Performer:
 
 
 class _Lid:
-    """The upper lid of one eye: skin above it is drawn down over the eye, lashes at its edge."""
+    """The upper lid of one eye: smooth skin that comes down over the eye, lashes at its edge."""
 
     def __init__(self, base: Portrait, ring: tuple[int, ...]) -> None:
         points = base.points[list(ring), :2]
         lower, upper = points[:9], np.vstack([points[8:], points[:1]])
-        x0, x1 = int(np.floor(points[:, 0].min())) - 2, int(np.ceil(points[:, 0].max())) + 3
+        x0, x1 = int(np.floor(points[:, 0].min())) - 3, int(np.ceil(points[:, 0].max())) + 4
         y0, y1 = int(np.floor(points[:, 1].min())) - _LID - 4, int(np.ceil(points[:, 1].max())) + 6
         self._box = (slice(y0, y1), slice(x0, x1))
         columns = np.arange(x0, x1)
-        self._top = _curve(columns, upper) - 1.0
+        self._top = _curve(columns, upper) - 2.0
         self._bottom = np.maximum(_curve(columns, lower) + 0.5, self._top)
-        self._x, self._y = np.meshgrid(columns - x0, np.arange(y0, y1), indexing="xy")
-        self._offset = y0
+        # no lid where there is no eye
+        self._open = np.clip((self._bottom - self._top - 2.0) / 3.0, 0, 1)
+        self._y = np.arange(y0, y1)[:, None] + np.zeros(len(columns))
+        self._skin_row = np.round(self._bottom + _BELOW).astype(int), columns
 
     def lower(self, person: np.ndarray, shut: float) -> None:
         """Lower the lid by ``shut`` (0..1) in ``person`` [512, 512, 4], in place."""
         edge = self._top + shut * (self._bottom - self._top)
-        start = self._top - _LID
-        along = (self._y - start) / np.maximum(edge - start, 1e-6)
-        source = np.where((along > 0) & (along < 1), start + along * _LID, self._y)
-        part = np.ascontiguousarray(person[self._box])
-        maps = np.dstack([self._x, source - self._offset]).astype(np.float32)
-        person[self._box] = cv2.remap(part, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        skin = person[self._skin_row][None].astype(np.float32)
+        skin = cv2.GaussianBlur(skin, (0, 0), sigmaX=4.0, sigmaY=0.1, borderType=cv2.BORDER_REPLICATE)
+        round_ = 1 - 0.16 * np.clip((self._y - self._top) / np.maximum(self._bottom - self._top, 1), 0, 1)
+        lash = np.clip(1.8 - np.abs(self._y - edge), 0, 1) * min(1.0, 4 * shut) * self._open
+        lid = skin * (round_ * (1 - 0.72 * lash))[..., None]
+        cover = np.clip((self._y - self._top + 5.0) / 3.0, 0, 1) * np.clip(edge + 1.6 - self._y, 0, 1)
+        cover = (cover * self._open * min(1.0, 5 * shut))[..., None]
+        part = person[self._box]
+        part[..., :3] = np.round(part[..., :3] * (1 - cover) + lid[..., :3] * cover)
 
 
 def _curve(columns: np.ndarray, points: np.ndarray) -> np.ndarray:

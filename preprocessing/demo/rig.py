@@ -25,7 +25,9 @@ from preprocessing.demo.portrait import SIDE, Portrait
 
 _UNDER_LIP = (18, 200, 199, 175)  # between lower lip and chin
 _CHEEKS = (50, 280, 205, 425, 187, 411)
-_FACE = (*OVAL, *LIPS_OUTER, *LIPS_INNER, *RIGHT_EYE, *LEFT_EYE, *BROWS, *NOSE, *_UNDER_LIP, *_CHEEKS)
+_EYES = RIGHT_EYE[::2], LEFT_EYE[::2]
+_SIDES = OVAL[5:-5]  # without the forehead, which the fringe covers: the hairline moves there
+_FACE = (*_SIDES, *LIPS_OUTER, *LIPS_INNER, *_EYES[0], *_EYES[1], *BROWS, *NOSE, *_UNDER_LIP, *_CHEEKS)
 _ROW = {index: row for row, index in enumerate(_FACE)}
 _LOWER_OUTER, _UPPER_OUTER = LIPS_OUTER[1:10], LIPS_OUTER[11:]
 _LOWER_INNER, _UPPER_INNER = LIPS_INNER[1:10], LIPS_INNER[11:]
@@ -110,8 +112,8 @@ class Rig:
     def _features(self, face: np.ndarray, eyes: np.ndarray, shape: Shape) -> np.ndarray:
         """Eyes, brows, nose and lips of the speaker, before the whole head's proportions."""
         for rows, brow, centre in (
-            (_rows(RIGHT_EYE), _rows(RIGHT_BROW), eyes[0]),
-            (_rows(LEFT_EYE), _rows(LEFT_BROW), eyes[1]),
+            (_rows(_EYES[0]), _rows(RIGHT_BROW), eyes[0]),
+            (_rows(_EYES[1]), _rows(LEFT_BROW), eyes[1]),
         ):
             apart = (shape.eyes_apart - 1) * (centre[0] - self.centre_x)
             face[rows] = centre + (face[rows] - centre) * shape.eyes
@@ -190,7 +192,7 @@ class Rig:
         corners = _rows((61, 291, 78, 308))
         points[corners, 1] += 0.10 * gap - 0.010 * w * motion.wide[t]
         below = _rise(self._mouth[1], self.rest[_ROW[CHIN], 1], self.rest[:, 1])
-        oval = _rows((*OVAL, *_UNDER_LIP[1:]))
+        oval = _rows((*_SIDES, *_UNDER_LIP[1:]))
         points[oval, 1] += 0.66 * gap * below[oval]
         points[self.under_lip, 1] += 0.76 * gap
         points[_rows(_CHEEKS), 1] += 0.06 * gap

@@ -122,7 +122,7 @@ def _fresh_library() -> Iterator[ctypes.CDLL]:
     data = espeakng_loader.get_data_path().encode()
     with tempfile.TemporaryDirectory(prefix="voxface-") as folder:
         # the loader shares one image per file, so a copy is what makes the globals new
-        library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), Path(folder) / "espeak.so"))
+        library = ctypes.CDLL(str(shutil.copy(espeakng_loader.get_library_path(), Path(folder) / "espeak.so")))
         try:
             rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS)
             if rate != _SPOKEN_RATE:

@@ -20,7 +20,7 @@ class Field:
         targets = np.asarray(targets, np.float64)
         count = len(targets)
         system = np.zeros((count + 3, count + 3))
-        system[:count, :count] = np.linalg.norm(targets[:, None] - targets[None], axis=2) - _EASE * np.eye(count)
+        system[:count, :count] = _distance(targets[:, :1], targets[:, 1:], targets) - _EASE * np.eye(count)
         system[:count, count] = system[count, :count] = 1.0
         system[:count, count + 1 :] = targets
         system[count + 1 :, :count] = targets.T
@@ -34,8 +34,12 @@ class Field:
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Sources of the points (x, y), float32 [...] each: float32 [..., 2]."""
         flat_x, flat_y = x.reshape(-1, 1), y.reshape(-1, 1)
-        distance = np.sqrt((flat_x - self._targets[:, 0]) ** 2 + (flat_y - self._targets[:, 1]) ** 2)
-        moved = distance @ self._weights + self._affine[0] + flat_x * self._affine[1] + flat_y * self._affine[2]
+        moved = (
+            _distance(flat_x, flat_y, self._targets) @ self._weights
+            + self._affine[0]
+            + flat_x * self._affine[1]
+            + flat_y * self._affine[2]
+        )
         return (moved + np.concatenate([flat_x, flat_y], axis=1)).reshape(*x.shape, 2)
 
     def over(self, width: int, height: int, x0: int = 0, y0: int = 0, step: int = STEP) -> np.ndarray:
@@ -45,6 +49,15 @@ class Field:
         nodes = self.at(x.astype(np.float32), y.astype(np.float32))
         ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) / step
         return np.asarray(cv2.remap(nodes, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _distance(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """From each (x, y), [M, 1] each, to each of ``points`` [N, 2]: [M, N]; in place, for it is the costly part."""
+    across, down = x - points[:, 0], y - points[:, 1]
+    across *= across
+    down *= down
+    across += down
+    return np.asarray(np.sqrt(across, out=across))
 
 
 def sample(image: np.ndarray, field: np.ndarray, mode: int = cv2.INTER_LINEAR) -> np.ndarray:
