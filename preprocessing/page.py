@@ -21,6 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 p.dim, figcaption { color: var(--dim) } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 td.number, th.number { text-align: right } td.text { overflow-wrap: anywhere; min-width: 3.5rem }
+td.word { white-space: nowrap }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 1rem }
 .faces { display: grid; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); gap: .8rem }
 figure { margin: 0 } figure img { width: 100%; border-radius: 4px; display: block }
@@ -86,7 +87,8 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     def cell(value: Any) -> str:
         number = isinstance(value, int | float)
         text = json.dumps(value) if number else str(value if value is not None else "")
-        return f'<td class="{"number" if number else "text"}">{html.escape(text)}</td>'
+        kind = "number" if number else "word" if len(text) <= 32 else "text"
+        return f'<td class="{kind}">{html.escape(text)}</td>'
 
     lines = list(rows)
     numbers = [all(isinstance(line[place], int | float) for line in lines) for place in range(len(heading))]

@@ -186,7 +186,10 @@ def _shown(figures: Sequence[str], of: int) -> str:
 
 def _refusals(index: pa.Table) -> str:
     """Rows and spans that are no samples: they have no stored picture, so they are named with the reason."""
-    lines = [line for line in index.to_pylist() if line["state"] != "kept"]
+    ended = [line for line in index.to_pylist() if line["state"] != "kept"]
+    rows_ended = {line["row"] for line in ended if line["level"] == "row"}
+    # a row that is refused as a whole says what its spans would say
+    lines = [line for line in ended if line["level"] == "row" or line["row"] not in rows_ended]
     if not lines:
         return "<h2>Refused</h2><p>Nothing was refused.</p>"
     rows = [[line["level"], line["file"] or line["native_id"], line["reason"], line["detail"]] for line in lines]
@@ -199,7 +202,7 @@ def _people(kept: pa.Table, choice: Choice | None) -> str:
     for line in kept.to_pylist():
         people[line["speaker"] or "(not named)", line["gender"] or "unknown"].append(line)
     rows = [
-        [name, gender, len(lines), f"{sum(line['frames'] or 0 for line in lines) / FPS:.1f}", split.get(name, "")]
+        [name, gender, len(lines), round(sum(line["frames"] or 0 for line in lines) / FPS, 1), split.get(name, "")]
         + [", ".join(sorted({str(line[field]) for line in lines if line[field]})) for field in ("licence", "consent")]
         for (name, gender), lines in sorted(people.items())
     ]
