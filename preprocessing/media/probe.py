@@ -24,6 +24,7 @@ SCAN_BYTES = 64 * 1024 * 1024
 SCAN_MEMORY_MB = 1024
 SQUARE = 0.01  # pixels are taken as square where they are so within 1 %
 LATE_S = 0.025  # how far before its declared end plain sound (WAV, FLAC) may stop; others list their packets
+LATE_MATROSKA_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ def _scan(path: Path, limits: Limits) -> dict[str, Any]:
         raise Reject(Reason.BAD_CONTAINER, f"reading it ended with status {status}: {log.strip()[-200:]}") from None
     if "error" in found:
         raise Reject(Reason.BAD_CONTAINER, f"no container that is read here ({FORMATS}): {found['error']}")
+    if found.get("index_cut"):
+        raise Reject(Reason.BAD_CONTAINER, "the file ends inside its index")
     return found
 
 
@@ -198,7 +201,12 @@ def _check_whole(track: dict[str, Any], found: dict[str, Any], size: int) -> Non
         raise Reject(Reason.TRUNCATED, "the file ends in an error")
     if track["packets"] <= track["discarded"]:
         raise Reject(Reason.TRUNCATED, f"the {name} shows nothing" if kind == "video" else f"the {name} is empty")
+    missing = 0.0
     if track["duration"] is not None and found["container"] in ("wav", "flac"):
-        missing = ((track["start"] or 0) + track["duration"] - track["end"]) * track["time_base"]
-        if missing > LATE_S:
-            raise Reject(Reason.TRUNCATED, f"the {name} ends {missing:.2f} s before its declared end")
+        missing = ((track["start"] or 0) + track["duration"] - track["end"]) * track["time_base"] - LATE_S
+    elif found["container"].startswith("matroska") and len(found["tracks"]) == found["streams"]:
+        # the whole file's length alone is declared, by whichever track is the longest
+        ends = [other["end"] * other["time_base"] for other in found["tracks"] if other["end"] is not None]
+        missing = (found["duration_s"] or 0.0) - max(ends, default=0.0) - LATE_MATROSKA_S
+    if missing > 0:
+        raise Reject(Reason.TRUNCATED, f"the {name} ends long before its declared end")

@@ -83,10 +83,11 @@ def test_an_edit_list_hides_what_it_cuts(flash_and_beep, ffmpeg):
 
 def test_variable_rate_follows_the_time_stamps(ffmpeg):
     # gaps of 15 to 70 ms; each picture's colour is its number, and so says when it is shown
+    chosen = "select='not(mod(n,3))*not(mod(n,7))+not(mod(n,11))'"
     path = ffmpeg(
         "-f", "lavfi", "-i", "color=black:size=32x32:rate=200:duration=2.5",
         "-f", "lavfi", "-i", "sine=duration=2.5:sample_rate=16000",
-        "-vf", "format=gbrp,geq=r='mod(N,250)':g='100*floor(N/250)':b=0,select='not(mod(n,3))*not(mod(n,7))+not(mod(n,11))'",
+        "-vf", "format=gbrp,geq=r='mod(N,250)':g='100*floor(N/250)':b=0," + chosen,
         "-fps_mode", "passthrough", "-c:v", "ffv1", "-c:a", "flac", "v.mkv",
     )  # fmt: skip
     found = probe(path)
