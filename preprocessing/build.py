@@ -149,7 +149,9 @@ class Measure:
                 if best is not None:
                     clip.scores["sync_geometry"], clip.scores["sync_offset"] = best
         if clip.sound is not None:
-            clip.scores |= audio.scores(clip.sound)
+            clip.scores["loudness_dbfs"] = audio.loudness(clip.sound)
+            clip.scores["silence"] = audio.silence(clip.sound)
+            clip.scores["clipping"] = audio.clipping(clip.sound)
             if clip.frames:
                 from contracts.speech import log_mel
 

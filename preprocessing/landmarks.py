@@ -50,13 +50,18 @@ class FaceMesh:
             self._graph = mediapipe.solutions.face_mesh.FaceMesh(
                 static_image_mode=False, max_num_faces=1, refine_landmarks=True
             )
-            self._graph.process(np.zeros((MESH_SIDE, MESH_SIDE, 3), np.uint8))  # it logs on its first picture too
         cv2.setNumThreads(1)
+        self._warm()
 
     def reset(self) -> None:
         """Forget the frames seen."""
         with quiet():
             self._graph.reset()
+        self._warm()
+
+    def _warm(self) -> None:
+        with quiet():  # it logs on its first picture, too; an empty one leaves nothing to track
+            self._graph.process(np.zeros((MESH_SIDE, MESH_SIDE, 3), np.uint8))
 
     def find(self, image: np.ndarray) -> np.ndarray | None:
         """Points [478, 3] in pixels of ``image`` (uint8 RGB [S, S, 3]; z in pixels too), or ``None``."""
@@ -92,6 +97,10 @@ class Follower:
         self._lost = 0
         self._keep_up(points)
         return points
+
+    def fits(self, image: np.ndarray) -> bool:
+        """Whether the mesh fits the box that the follower began with; no detector is asked again."""
+        return self._look(image, self._centre, self._side) is not None
 
     def _look(self, image: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray | None:
         scale = MESH_SIDE / side

@@ -134,6 +134,11 @@ def make_shard(
     write_shard(dataset, number, samples, lines, steps=settings.steps_digest, rows=rows_digest(rows))
 
 
+def build_alone(row: PlannedRow, data_root: Path, settings: IngestSettings) -> None:
+    """Build one row for nothing, to see whether its worker survives it."""
+    build_row(row, data_root, _tools(), settings)
+
+
 @cache
 def _tools() -> Any:
     """The detectors of this worker process, loaded once."""
@@ -192,14 +197,11 @@ def _find_crashers(run: _Run, number: int) -> frozenset[str]:
     import ray
     from ray.exceptions import WorkerCrashedError
 
-    def alone(row: PlannedRow) -> None:
-        build_row(row, run.data_root, _tools(), run.settings)
-
-    task = ray.remote(num_cpus=1, max_retries=1)(alone)
+    task = ray.remote(num_cpus=1, max_retries=1)(build_alone)
     found = set()
     for row in run.shards[number]:
         try:
-            ray.get(task.remote(row))
+            ray.get(task.remote(row, run.data_root, run.settings))
         except WorkerCrashedError:
             log.error("%s: a worker died on it, twice", row.values.file)
             found.add(row.key)

@@ -19,6 +19,8 @@ from preprocessing.faces import Face, FaceFinder, choose
 from preprocessing.landmarks import FaceMesh, Follower, face_width
 from preprocessing.pockets import Pockets
 
+MOST_FACES = 8  # of a crowd, the widest
+
 
 @dataclass
 class Clip:
@@ -83,12 +85,19 @@ class Tools:
         Raises ``Reject``: NO_FACE, MANY_FACES, FACE_LOST where no mesh fits, FACE_SMALL.
         """
         faces = self.finder.first(image) or self.finder.fallback(image)
-        face = choose(faces, point)
+        face = choose(faces if point else self.fitting(image, faces), point)
         points = Follower(self.mesh, self.finder, face).follow(image)
         if points is None:
             raise Reject(Reason.FACE_LOST, f"{face.detector} sees a face, no landmarks fit it")
         require_size(float(face_width(points)), limits)
         return points, face
+
+    def fitting(self, image: np.ndarray, faces: list[Face]) -> list[Face]:
+        """Those of several ``faces`` in ``image`` that the mesh fits: detectors see faces in folds of cloth."""
+        if len(faces) < 2:
+            return faces
+        fitting = [face for face in faces[:MOST_FACES] if Follower(self.mesh, self.finder, face).fits(image)]
+        return fitting or faces[:1]
 
 
 def place(planned: PlannedRow, width: int, height: int) -> tuple[float, float] | None:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from contracts.sample import SAMPLES_PER_FRAME
+from preprocessing.audio import dbfs, energy
 
 FARTHEST = 12  # frames (0.48 s) either way
 SHORTEST = 25  # frames that must overlap: on fewer, chance correlates
-FLOOR = 1e-4  # of full scale: quieter is as good as silent
-
-
-def energy(sound: np.ndarray) -> np.ndarray:
-    """Logarithmic level of int16 sound [640 T] per frame: float64 [T]."""
-    frames = sound.reshape(-1, SAMPLES_PER_FRAME).astype(np.float64) / 32768.0
-    return np.asarray(np.log10(np.sqrt((frames**2).mean(axis=1)) + FLOOR))
 
 
 def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = None) -> tuple[float, int] | None:
@@ -23,9 +16,10 @@ def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = N
     Above 0 the sound trails the lips: ``mouth[t]`` goes with ``energy[t + shift]``. Shifts reach 12 frames either
     way; frames that are not ``found`` (bool [T]) do not count. ``None`` where too little moves or overlaps.
     """
-    level = _smoothed(energy(sound))
+    level = _smoothed(dbfs(energy(sound)).astype(np.float64))
     opening = _smoothed(np.asarray(mouth, np.float64))
     there = np.ones(len(opening), bool) if found is None else np.asarray(found, bool)
+    there = there & np.append(there[1:], True) & np.append(True, there[:-1])  # a lost frame colours its neighbours
     best: tuple[float, int] | None = None
     for shift in sorted(range(-FARTHEST, FARTHEST + 1), key=abs):  # of equals the smallest shift
         first, last = max(0, -shift), min(len(opening), len(opening) - shift)

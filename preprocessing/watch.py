@@ -21,6 +21,8 @@ from preprocessing.sync import correlate
 LATER = (6, 12, 24, 48)  # frames in which HOG looks again where it saw none in the first
 HELD_BYTES = 256 << 20  # of pictures held while no face has been found
 MOST_RIVALS = 3
+LISTEN = 50  # frames needed to tell who speaks: in fewer, chance correlates
+MOVES = 0.015  # of the eyes' distance: spread of a mouth's opening that is no noise of the mesh
 SPEAKS, CLEARLY = 0.35, 0.15  # correlation of the one who speaks, and its lead over the next
 
 
@@ -120,7 +122,7 @@ class Watch:
         clip.scores["faces"] = len(faces)
         if not faces:
             raise Reject(Reason.NO_FACE, f"no detector sees a face in the first {len(held)} frames")
-        chosen = [nearest(faces, *point)] if point else rivals(faces)
+        chosen = [nearest(faces, *point)] if point else rivals(self._tools.fitting(held[-1], faces))
         if len(chosen) > MOST_RIVALS:
             choose(chosen, None)
         meshes = [self._tools.mesh] + [FaceMesh() for _ in chosen[1:]]
@@ -137,8 +139,9 @@ class Watch:
         scores = []
         for track in tracks:
             found = track.found
-            best = correlate(mouth_opening(fill(track.points, found)), sound, found) if found.any() else None
-            scores.append(best[0] if best else -1.0)
+            mouth = mouth_opening(fill(track.points, found)) if found.any() else np.zeros(len(found))
+            best = correlate(mouth, sound, found) if len(mouth) >= LISTEN and mouth.std() > MOVES else None
+            scores.append(best[0] if best else 0.0)
         first, second, *_ = sorted(scores, reverse=True)
         if first < SPEAKS or first - second < CLEARLY:
             told = ", ".join(f"{score:.2f}" for score in scores)

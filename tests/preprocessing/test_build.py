@@ -1,0 +1,208 @@
+"""Rows in, samples and ledger lines out: every kind, every state, one state each."""
+
+import cv2
+import numpy as np
+import pytest
+
+from contracts import face
+from contracts.errors import Transient
+from contracts.files import sha256_file
+from contracts.index import account, ledger
+from contracts.limits import Limits
+from contracts.manifest import row_from
+from contracts.plan import PlannedRow
+from contracts.reasons import Reason
+from contracts.sample import EYES_MIDPOINT, Frames, decode_features, decode_meta, decode_wav
+from preprocessing import build
+from preprocessing.build import IngestSettings, build_row
+from preprocessing.step import Tools
+
+
+@pytest.fixture(scope="module")
+def tools() -> Tools:
+    return Tools()
+
+
+@pytest.fixture(scope="module")
+def ingest(clip_folder, tools):
+    """Build the row of a file in the clip folder, with manifest values and settings changed."""
+
+    def run(name: str, settings: IngestSettings | None = None, sha256: str = "", **values):
+        row = row_from({"file": name, "speaker": "s1", "mood": "calm", **values})
+        path = clip_folder / name
+        planned = PlannedRow(
+            row=0, shard=0, key=row.key, sha256=sha256 or sha256_file(path), bytes=path.stat().st_size, values=row
+        )
+        return build_row(planned, clip_folder, tools, settings or IngestSettings())
+
+    return run
+
+
+def _ended(lines) -> list:
+    table = ledger(lines)  # refuses undeclared columns
+    account(table).check()
+    return [(line["level"], line["state"], line["reason"]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def talk(ingest):
+    return ingest("talk.mp4", gender="f")
+
+
+def test_a_clip_becomes_one_sample(talk):
+    (sample,), lines = talk
+    key, members = sample
+    assert _ended(lines) == [("row", "kept", None), ("span", "kept", None)]
+    row, span = lines
+    assert key == span["key"] == f"{row['key']}-s00"
+    meta = decode_meta(members["json"])
+    assert (meta.kind, meta.frames, meta.side, meta.speaker, meta.gender) == ("clip", 30, span["side"], "s1", "f")
+    assert (meta.start_s, meta.end_s) == (0.0, 1.2)
+    assert len(decode_wav(members["wav"])) == 640 * 30
+    features = decode_features(members["npz"])
+    assert {name: (array.dtype.str[1:], array.shape) for name, array in features.items()} == {
+        "landmarks": ("f4", (30, 478, 3)),
+        "landmarks_found": ("b1", (30,)),
+        "crop_from_source": ("f8", (30, 2, 3)),
+        "pose": ("f4", (30, 3)),
+        "blink": ("f4", (30,)),
+        "mouth": ("f4", (30,)),
+        "mel": ("f2", (120, 80)),
+    }
+    assert span["found"] == 1.0
+    assert span["aligned"] == 1.0
+    assert row["source_frames"] == span["source_frames"] == 30
+    assert row["extra.mood"] == "calm"
+    assert -40 < span["loudness_dbfs"] < 0
+
+
+def test_the_stored_crop_shows_the_face_where_the_landmarks_say(talk, portrait, tools):
+    members = talk[0][0][1]
+    frames, features = Frames(members["frames"]), decode_features(members["npz"])
+    assert frames.side % 64 == 0
+    for t in (0, 29):
+        crop = cv2.imdecode(np.frombuffer(frames[t], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert crop.shape == (frames.side, frames.side, 3)
+        tools.mesh.reset()
+        points = tools.mesh.find(np.ascontiguousarray(crop))
+        away = np.linalg.norm((points[:, :2] + 0.5) / frames.side - features["landmarks"][t, :, :2], axis=1)
+        assert away.mean() < 0.01
+        assert face.eyes_midpoint(features["landmarks"][t])[:2] == pytest.approx(EYES_MIDPOINT, abs=0.02)
+
+
+def test_the_crop_can_be_pasted_back(talk, clip_folder):
+    from preprocessing import media
+
+    members = talk[0][0][1]
+    frames, features = Frames(members["frames"]), decode_features(members["npz"])
+    with media.decode(media.probe(clip_folder / "talk.mp4")) as decoding:
+        source = list(decoding)[11].astype(float)
+    crop = cv2.imdecode(np.frombuffer(frames[11], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    back = cv2.warpAffine(
+        crop, features["crop_from_source"][11], (400, 400), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    ).astype(float)
+    middle = np.s_[60:190, 140:260]  # the face
+    assert np.abs(back - source)[middle].mean() < 4.0
+
+
+def test_equal_rows_give_equal_bytes(talk, ingest):
+    ingest("face.png")  # what came before must not matter
+    assert ingest("talk.mp4", gender="f") == talk
+
+
+def test_a_still_is_one_frame(ingest):
+    (sample,), lines = ingest("face.png")
+    assert _ended(lines) == [("row", "kept", None), ("span", "kept", None)]
+    meta = decode_meta(sample[1]["json"])
+    assert (meta.kind, meta.frames) == ("face", 1)
+    assert set(sample[1]) == {"json", "npz", "frames"}
+    assert decode_features(sample[1]["npz"])["landmarks"].shape == (1, 478, 3)
+
+
+def test_speech_has_no_face(ingest):
+    (sample,), lines = ingest("speech.wav")
+    assert _ended(lines) == [("row", "kept", None), ("span", "kept", None)]
+    assert set(sample[1]) == {"json", "wav"}
+    assert decode_meta(sample[1]["json"]).frames == 0
+    assert len(decode_wav(sample[1]["wav"])) == 640 * 30
+
+
+def test_no_face(ingest):
+    samples, lines = ingest("wall.mp4")
+    assert samples == []
+    assert _ended(lines) == [("row", "rejected", Reason.NO_FACE), ("span", "rejected", Reason.NO_FACE)]
+    assert lines[0]["source_frames"] == 30
+
+
+def test_two_faces_need_a_point(ingest):
+    _, lines = ingest("two.mp4")
+    assert _ended(lines)[0] == ("row", "rejected", Reason.MANY_FACES)
+    assert "give face_x, face_y or box" in lines[0]["detail"]
+    for x in (0.25, 0.75):
+        (sample,), lines = ingest("two.mp4", face_x=x, face_y=0.3)
+        assert lines[1]["faces"] >= 2
+        middle = decode_features(sample[1]["npz"])["crop_from_source"][0]
+        nose = np.linalg.inv(middle[:, :2]) @ (np.array(EYES_MIDPOINT) * lines[1]["side"] - middle[:, 2])
+        assert nose[0] == pytest.approx(800 * x, abs=40)
+    (sample,), lines = ingest("two.mp4", box="0.6 0.1 0.9 0.5")
+    assert lines[1]["state"] == "kept"
+
+
+def test_a_small_face_is_refused(ingest):
+    _, lines = ingest("talk.mp4", IngestSettings(limits=Limits(face_px=200)))
+    assert _ended(lines) == [("row", "rejected", Reason.FACE_SMALL), ("span", "rejected", Reason.FACE_SMALL)]
+    assert lines[1]["face_px"] < 200
+
+
+def test_short_speech_is_refused(ingest):
+    _, lines = ingest("speech.wav", end_s=0.3)
+    assert _ended(lines) == [("row", "rejected", Reason.TOO_SHORT)]
+
+
+def test_other_bytes_than_planned(ingest):
+    _, lines = ingest("talk.mp4", sha256="0" * 64)
+    assert _ended(lines) == [("row", "rejected", Reason.HASH_MISMATCH)]
+
+
+def test_a_change_while_decoding_is_seen(ingest, clip_folder, monkeypatch):
+    digests = iter([sha256_file(clip_folder / "speech.wav"), "changed"])
+    monkeypatch.setattr(build, "sha256_file", lambda path: next(digests))
+    samples, lines = ingest("speech.wav", sha256=sha256_file(clip_folder / "speech.wav"))
+    assert samples == []
+    assert _ended(lines) == [("row", "rejected", Reason.HASH_MISMATCH)]
+
+
+def test_our_own_errors_are_failures_with_a_traceback(ingest, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(build, "align", broken)
+    samples, lines = ingest("face.png")
+    assert samples == []
+    assert _ended(lines) == [("row", "failed", "INTERNAL")]
+    assert "ZeroDivisionError: a fault of ours" in lines[0]["detail"]
+
+
+def test_a_full_disk_stops_the_run(ingest, monkeypatch):
+    def full(*_):
+        raise Transient("NO_SPACE: /somewhere")
+
+    monkeypatch.setattr(build, "align", full)
+    with pytest.raises(Transient):
+        ingest("face.png")
+
+
+def test_a_row_refused_in_planning_keeps_its_reason(tools, tmp_path):
+    row = row_from({"file": "gone.mp4"})
+    planned = PlannedRow(row=3, shard=0, key=row.key, reason=Reason.MISSING_FILE, detail="not there", values=row)
+    samples, lines = build_row(planned, tmp_path, tools, IngestSettings())
+    assert (samples, _ended(lines)) == ([], [("row", "rejected", Reason.MISSING_FILE)])
+
+
+def test_the_steps_digest_knows_what_shapes_a_sample(monkeypatch):
+    digest = IngestSettings().steps_digest
+    assert IngestSettings(rows_per_shard=8).steps_digest == digest
+    assert IngestSettings(jpeg_quality=90).steps_digest != digest
+    assert IngestSettings(limits=Limits(face_px=32)).steps_digest != digest
+    monkeypatch.setattr(build.Align, "version", build.Align.version + 1)
+    assert IngestSettings().steps_digest != digest

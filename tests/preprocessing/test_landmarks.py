@@ -1,0 +1,90 @@
+"""The mesh on a moving real face: found, in place, and independent of what was seen before."""
+
+import numpy as np
+import pytest
+
+from preprocessing.faces import Face, FaceFinder
+from preprocessing.landmarks import FaceMesh, Follower, face_width, fill
+
+
+@pytest.fixture(scope="module")
+def tools():
+    return FaceMesh(), FaceFinder()
+
+
+def _follow(tools, frames) -> list:
+    mesh, finder = tools
+    frames = list(frames)
+    follower = Follower(mesh, finder, finder.first(frames[0])[0])
+    return [follower.follow(frame) for frame in frames]
+
+
+def test_points_follow_the_motion(tools, moving, portrait):
+    import cv2
+
+    points = _follow(tools, moving(20))
+    assert all(p is not None for p in points)
+    still = points[0]
+    for t in (7, 19):
+        first, now = (
+            np.vstack([cv2.getRotationMatrix2D((200, 120), 8 * np.sin(k / 6), 1 + 0.05 * np.sin(k / 9)), (0, 0, 1)])
+            + np.array([[0, 0, 10 * np.sin(k / 7)], [0, 0, 5 * np.cos(k / 5)], [0, 0, 0]])
+            for k in (0, t)
+        )
+        expected = (now @ np.linalg.inv(first))[:2] @ np.vstack([still[:, :2].T, np.ones(len(still))])
+        assert np.linalg.norm(points[t][:, :2] - expected.T, axis=1).mean() < 2.5  # px, of a face of 110
+
+
+def test_a_clip_does_not_depend_on_the_clips_before_it(tools, moving, portrait):
+    frames = list(moving(12))
+    alone = _follow((FaceMesh(), FaceFinder()), frames)
+    _follow(tools, (frame[:, ::-1].copy() for frame in frames))
+    after = _follow(tools, frames)
+    assert all(np.array_equal(a, b) for a, b in zip(alone, after, strict=True))
+
+
+def test_a_lost_face_is_found_again(tools, moving):
+    frames = list(moving(30))
+    for t in range(8, 16):
+        frames[t] = np.full_like(frames[t], 90)
+    found = [points is not None for points in _follow(tools, frames)]
+    assert found[:8] == [True] * 8
+    assert not any(found[8:16])
+    assert all(found[16 + 5 :])
+
+
+def test_the_face_leaves_its_region_and_is_searched_for(tools, portrait):
+    wide = np.zeros((400, 560, 3), np.uint8)
+    before, after = wide.copy(), wide.copy()
+    before[:, :400] = portrait
+    after[:, 100:500] = portrait
+    points = _follow(tools, [before] * 3 + [after] * 7)
+    assert points[-1] is not None
+    assert points[-1][4, 0] - points[0][4, 0] == pytest.approx(100, abs=3)
+
+
+def test_nothing_is_found_on_a_wall(tools):
+    mesh, finder = tools
+    follower = Follower(mesh, finder, Face(50, 50, 150, 150))
+    assert follower.follow(np.full((200, 200, 3), 128, np.uint8)) is None
+
+
+def test_gaps_are_filled_by_straight_lines():
+    points = np.zeros((6, 478, 3))
+    points[1], points[4] = 3.0, 9.0
+    filled = fill(points, np.array([False, True, False, False, True, False]))
+    assert filled[:, 0, 0].tolist() == [3, 3, 5, 7, 9, 9]
+    with pytest.raises(ValueError, match="no frame"):
+        fill(points, np.zeros(6, bool))
+
+
+def test_width_is_in_space(tools, portrait):
+    points = _follow(tools, [portrait])[0]
+    assert 80 < face_width(points) < 140
+
+
+def test_the_mesh_says_nothing_on_stderr(capfd):
+    mesh = FaceMesh()
+    mesh.reset()
+    mesh.find(np.zeros((64, 64, 3), np.uint8))
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,109 @@
+"""Planning: numbers that never move, refusals in their places, files read once."""
+
+import logging
+
+import pytest
+
+from contracts.errors import Misuse
+from contracts.manifest import row_from
+from contracts.plan import read_plan
+from contracts.reasons import Reason
+from preprocessing import plan as planning
+from preprocessing.corpora import BadLine
+from preprocessing.plan import plan_dataset
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("a", "b", "c", "d"):
+        (root / f"{name}.mp4").write_bytes(name.encode())
+    (root / "same.mp4").write_bytes(b"a")
+    (root / "empty.mp4").write_bytes(b"")
+    return root
+
+
+def _rows(*names, **values):
+    return [row_from({"file": name, **values}) for name in names]
+
+
+def test_refusals_have_their_reasons_in_manifest_order(tmp_path, root):
+    (root / "out.mp4").symlink_to("/etc/hostname")
+    rows = [
+        *_rows(
+            "a.mp4", "same.mp4", "a.mp4", "gone.mp4", "empty.mp4", "../a.mp4", "http://x/a.mp4", "out.mp4", "a\n.mp4"
+        ),
+        BadLine(11, "line 11: broken"),
+        *_rows("a.mp4", start_s=1.0),
+        *_rows("b.mp4"),
+    ]
+    planned = plan_dataset(tmp_path / "D", rows, root, rows_per_shard=4)
+    assert [row.reason for row in planned] == [
+        None,
+        Reason.DUPLICATE_CONTENT,
+        Reason.DUPLICATE_ID,
+        Reason.MISSING_FILE,
+        Reason.EMPTY_FILE,
+        Reason.BAD_ID,
+        Reason.URL_REFUSED,
+        Reason.PATH_ESCAPE,
+        Reason.BAD_ID,
+        Reason.BAD_MANIFEST,
+        None,  # another span of the same file
+        None,
+    ]
+    assert [row.row for row in planned] == list(range(12))
+    assert [row.shard for row in planned] == [row // 4 for row in range(12)]
+    assert len({row.key for row in planned}) == 12
+    assert planned[9].detail == "line 11: broken"
+    assert planned[0].key in planned[1].detail
+    assert read_plan(tmp_path / "D") == (planned, 4)
+
+
+def test_planning_again_changes_no_byte_and_reads_no_file(tmp_path, root, monkeypatch):
+    rows = [*_rows("a.mp4", "b.mp4", "a.mp4", "gone.mp4"), BadLine(3, "x")]
+    first = plan_dataset(tmp_path / "D", rows, root)
+    before = (tmp_path / "D" / "plan.parquet").read_bytes()
+    monkeypatch.setattr(planning, "sha256_file", lambda path: pytest.fail(f"{path} was read again"))
+    assert plan_dataset(tmp_path / "D", rows, root) == first
+    assert (tmp_path / "D" / "plan.parquet").read_bytes() == before
+
+
+def test_new_rows_go_to_new_shards_and_old_ones_stay(tmp_path, root):
+    first = plan_dataset(tmp_path / "D", _rows("a.mp4", "b.mp4", "c.mp4"), root, rows_per_shard=2)
+    second = plan_dataset(tmp_path / "D", _rows("d.mp4", "c.mp4", "same.mp4", "a.mp4"), root, rows_per_shard=2)
+    assert second[:3] == first
+    assert [(row.values.file, row.row, row.shard, row.reason) for row in second[3:]] == [
+        ("d.mp4", 4, 2, None),
+        ("same.mp4", 5, 2, Reason.DUPLICATE_CONTENT),
+    ]
+
+
+def test_a_changed_file_keeps_its_planned_digest(tmp_path, root, caplog):
+    first = plan_dataset(tmp_path / "D", _rows("a.mp4", "b.mp4"), root)
+    (root / "a.mp4").write_bytes(b"other")
+    with caplog.at_level(logging.WARNING):
+        assert plan_dataset(tmp_path / "D", _rows("a.mp4", "b.mp4"), root) == first
+    assert "a.mp4 has changed since it was planned" in caplog.text
+
+
+def test_a_mended_file_fills_its_old_place(tmp_path, root):
+    rows = _rows("late.mp4", "a.mp4")
+    assert plan_dataset(tmp_path / "D", rows, root)[0].reason is Reason.MISSING_FILE
+    (root / "late.mp4").write_bytes(b"here now")
+    mended, other = plan_dataset(tmp_path / "D", rows, root)
+    assert (mended.row, mended.reason, mended.bytes) == (0, None, 8)
+    assert other.row == 1
+
+
+def test_another_shard_size_is_misuse(tmp_path, root):
+    plan_dataset(tmp_path / "D", _rows("a.mp4"), root, rows_per_shard=2)
+    with pytest.raises(Misuse, match="2 rows a shard"):
+        plan_dataset(tmp_path / "D", _rows("a.mp4"), root, rows_per_shard=3)
+
+
+def test_progress_counts_every_row(tmp_path, root):
+    told = []
+    plan_dataset(tmp_path / "D", _rows("a.mp4", "gone.mp4"), root, progress=lambda *now: told.append(now))
+    assert told == [(1, 2, "hashing"), (2, 2, "hashing")]
