@@ -78,8 +78,11 @@ def encode(
     """
     members = {"json": canonical_json(meta.model_dump(mode="json")).encode()}
     if features:
+        if any(array.dtype.hasobject for array in features.values()):
+            raise ValueError("features must be plain arrays: objects would be pickled")
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{name: features[name] for name in sorted(features)})
+        # numpy 1.26 would store its option allow_pickle as one more array
+        np.savez(buffer, **{name: features[name] for name in sorted(features)})
         members["npz"] = buffer.getvalue()
     if audio is not None:
         members["wav"] = encode_wav(audio)
