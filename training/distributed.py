@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.bundle import Lineage, read_artifact, seal_artifact
+from contracts.bundle import read_artifact
 from contracts.errors import Corrupt, Misuse, Transient, VoxfaceError
-from contracts.files import commit_bytes, commit_folder, lock, sweep
+from contracts.files import commit_bytes, lock, sweep
 from contracts.selection import read_selection
 from contracts.settings import canonical_json
 from training.agenda import StageResult as StageResult
@@ -27,7 +27,6 @@ from training.agenda import (
     lineage_of,
     mark_done,
     names,
-    recipe,
     stands,
 )
 from training.agenda import pending as pending
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[int, int, str], None]
-STAGE_FILE = "stage.json"  # what a stage is being made of; reports and tracking read it
 FAILURE_FILE = "failure.json"
 RESTARTS = 2  # of the worker group, after a worker or its node died
 POLL_S = 0.5
@@ -147,55 +145,14 @@ def work(config: dict[str, Any]) -> None:
 def train_stage(request: TrainRequest, name: str, rank: int, world: int, device: torch.device) -> None:
     """One stage on this worker; rank 0 leaves its artifact."""
     from systems import catalogue
-    from systems.base import ComputedStage, TrainedStage
-    from training.checkpoint import Identity
-    from training.data import Reader, Subset
     from training.feed import feed
-    from training.loop import Course, Trained, compute, train
+    from training.stages import Half, Place, run_stage
 
-    digests = request.digests()
-    system, stage = catalogue.get(request.system), build_stage(request, name)
-    lineage = lineage_of(request, stage, digests)
-    parents = {}
-    for need in stage.needs:
-        read_artifact(artifact_folder(request.out, need))
-        parents[need] = system.stage(need).load(artifact_folder(request.out, need))
-    selection, settings = read_selection(request.selection), stage.settings
-
-    def reader(subset: Subset, rank: int = 0, world: int = 1) -> Reader:
-        fixed = {"seed": settings.seed, "batch": settings.batch}
-        return Reader(request.dataset, selection, stage.view, subset=subset, rank=rank, world=world, **fixed)
-
-    shared = isinstance(stage, TrainedStage)  # a computed stage is rank 0's alone
-    train_reader = reader("train", rank, world) if shared else reader("train")
-    held_out = {subset: reader(subset) for subset in ("known", "new")}
-    course = Course(
-        folder=request.out / name,
-        train=train_reader,
-        held_out={subset: found for subset, found in held_out.items() if len(found)},
-        identity=Identity(data=request.data(), recipe=recipe(lineage)),
-        rank=rank,
-        world=world,
-        device=device,
-        feed=lambda start, stop: feed(train_reader, start, stop, request.loaders),
-    )
-    if course.first:
-        _describe(request, name, lineage)
-    trained: Trained | None = None
-    if isinstance(stage, TrainedStage):
-        trained = train(stage, parents, course)
-    elif isinstance(stage, ComputedStage) and course.first:
-        trained = compute(stage, parents, course, [span.sample.gender for span in train_reader.spans])
-    if course.first and trained is not None:
-        with commit_folder(artifact_folder(request.out, name)) as temporary:
-            stage.export(trained.model.cpu(), temporary)
-            seal_artifact(temporary, request.system, name, lineage, trained.measures)
-        shutil.rmtree(course.folder / "checkpoints", ignore_errors=True)
-
-
-def _describe(request: TrainRequest, name: str, lineage: Lineage) -> None:
-    said = {"system": request.system, "stage": name, "lineage": lineage.model_dump(mode="json")}
-    commit_bytes(request.out / name / STAGE_FILE, canonical_json(said).encode())
+    stage = build_stage(request, name)
+    lineage = lineage_of(request, stage, request.digests())
+    half = Half(request.dataset, read_selection(request.selection))
+    place = Place(rank, world, device, feed=lambda reader, start, stop: feed(reader, start, stop, request.loaders))
+    run_stage(catalogue.get(request.system), stage, lineage, half, half, request.out, place)
 
 
 def _raise_told(failure: Path) -> None:

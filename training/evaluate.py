@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from contracts.bundle import read_artifact
 from contracts.errors import Misuse
 from contracts.selection import read_selection
 from training.agenda import artifact_folder
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from systems.base import Bar, System, TrainedStage
+    from systems.base import Bar
     from training.validation import Scores
 
 Line = dict[str, Any]
@@ -37,6 +34,7 @@ def evaluate_system(
     from systems import catalogue
     from systems.base import TrainedStage
     from training.data import Reader, verify
+    from training.stages import restore
     from training.validation import score
 
     house = catalogue.get(system)
@@ -60,21 +58,6 @@ def evaluate_system(
                 lines += judge(stage.name, stage.bar, split, scores, reader.speaker_of)
     progress(len(standing), len(standing), "evaluated")
     return lines
-
-
-def restore(system: System, kind: type[TrainedStage], out: Path) -> tuple[TrainedStage, nn.ModuleDict]:
-    """A trained stage and its whole model, from artifacts that were checked."""
-    artifact = read_artifact(artifact_folder(out, kind.name))
-    settings = dict(artifact.lineage.settings)
-    stage = kind.preset(settings.pop("preset"), **settings)
-    parents = {}
-    for need in kind.needs:
-        read_artifact(artifact_folder(out, need))
-        parents[need] = system.stage(need).load(artifact_folder(out, need))
-    model = stage.build_model(parents)  # type: ignore[attr-defined]
-    for name, network in kind.load(artifact_folder(out, kind.name)).items():
-        model[name].load_state_dict(network.state_dict())
-    return stage, model.eval()  # type: ignore[return-value]
 
 
 def judge(stage: str, bar: Bar | None, split: str, scores: Scores, speaker_of: Mapping[str, str]) -> list[Line]:

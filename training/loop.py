@@ -22,6 +22,7 @@ from training.checkpoint import Identity, State
 from training.record import Record
 from training.validation import Source, describe, draw_picture, generators, move, score
 
+CPU = torch.device("cpu")
 IN_A_ROW = 5  # skipped steps, after which training stops
 LINES = 500  # about so many training lines a stage's record has
 
@@ -38,7 +39,7 @@ class Course:
     identity: Identity
     rank: int = 0
     world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = CPU
     feed: Callable[[int, int], Iterable[Batch]] | None = None  # batches of steps start to stop, if not from ``train``
     stop: Callable[[], bool] = lambda: False  # asked after each step; true ends training early, at a checkpoint
 

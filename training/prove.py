@@ -7,45 +7,31 @@ the loop. One line per stage and split, and JSON: ``stage measure split ours com
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from contracts.bundle import Lineage, read_artifact, seal_artifact
-from contracts.errors import Exit, Misuse, VoxfaceError
-from contracts.files import commit_bytes, commit_folder
+from contracts.bundle import Lineage, read_artifact
+from contracts.errors import Exit, VoxfaceError
+from contracts.files import commit_bytes
 from contracts.index import read_index, samples
 from contracts.selection import Chosen, Selection
 from contracts.settings import canonical_digest, canonical_json
 from contracts.shards import committed, dataset_digest
 from systems import catalogue
-from systems.base import ComputedStage, Stage, TrainedStage
-from training.agenda import artifact_folder
-from training.checkpoint import Identity
-from training.data import Reader, verify
+from systems.base import Stage, System, TrainedStage
+from training.agenda import artifact_folder, standing
+from training.data import Reader, Subset, verify
 from training.evaluate import Line, judge, table
-from training.loop import Course, compute, train
+from training.stages import Half, Place, restore, run_stage
 from training.validation import score
-
-
-@dataclasses.dataclass(frozen=True)
-class Halves:
-    """What to learn from and what to be asked about: two datasets, or two splits of one."""
-
-    train: tuple[Path, Selection]
-    test: tuple[Path, Selection]
-
-    def digests(self) -> tuple[str, str]:
-        """Of the datasets and of the selections."""
-        pairs = (self.train[1], self.test[1])
-        return canonical_digest([s.dataset for s in pairs]), canonical_digest([s.digest for s in pairs])
 
 
 def choose(dataset: Path, split: Literal["train", "val"] | None) -> Selection:
@@ -70,25 +56,16 @@ def choose(dataset: Path, split: Literal["train", "val"] | None) -> Selection:
     return Selection(dataset=dataset_digest(dataset), samples=tuple(chosen))
 
 
-def prove(
-    system: str,
-    halves: Halves,
-    out: Path,
-    *,
-    preset: str,
-    device: torch.device,
-    minutes: float | None,
-    say: Callable[[str], None],
-) -> list[Line]:
+def prove(system: str, preset: str, learn: Half, test: Half, out: Path, place: Place) -> list[Line]:
     """Train every stage into ``out``, going on where an earlier call stopped, and measure it.
 
-    After ``minutes`` training stops at a checkpoint, and the next call goes on; measures are of what stands.
+    Once ``place.stop`` says so training stops at a checkpoint, and the next call goes on.
     """
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     lines: list[Line] = []
-    for kind in catalogue.get(system).stages:
+    house = catalogue.get(system)
+    for kind in house.stages:
         stage = kind.preset(preset)  # type: ignore[arg-type]
-        finished, found = _one(system, preset, stage, halves, out, device, deadline)
+        finished, found = _one(house, stage, preset, learn, test, out, place)
         lines += found
         for text in table(found):
             say(text)
@@ -99,55 +76,33 @@ def prove(
 
 
 def _one(
-    system: str,
-    preset: str,
-    stage: Stage,
-    halves: Halves,
-    out: Path,
-    device: torch.device,
-    deadline: float | None,
+    house: System, stage: Stage, preset: str, learn: Half, test: Half, out: Path, place: Place
 ) -> tuple[bool, list[Line]]:
-    house, settings = catalogue.get(system), stage.settings
-    parents = {need: house.stage(need).load(artifact_folder(out, need)).to(device) for need in stage.needs}
-
-    def reader(half: tuple[Path, Selection], subset: str) -> Reader:
-        return Reader(*half, stage.view, subset=subset, seed=settings.seed, batch=settings.batch)  # type: ignore[arg-type]
-
-    source = reader(halves.train, "train")
-    held_out = {"known": reader(halves.train, "known"), "new": reader(halves.test, "new")}
-    dataset, selection = halves.digests()
+    """Whether the stage finished its steps, and its lines."""
+    pairs = (learn.selection, test.selection)
     lineage = Lineage(
-        dataset=dataset,
-        selection=selection,
+        dataset=canonical_digest([selection.dataset for selection in pairs]),
+        selection=canonical_digest([selection.digest for selection in pairs]),
         parents={need: read_artifact(artifact_folder(out, need)).digest for need in stage.needs},
         code="prove",
-        settings={"preset": preset, **settings.model_dump(mode="json")},
+        settings={"preset": preset, **stage.settings.model_dump(mode="json")},
         unnamed=stage.stand_ins,
     )
-    course = Course(
-        folder=out / stage.name,
-        train=source,
-        held_out={split: found for split, found in held_out.items() if len(found)},
-        identity=Identity(canonical_digest([dataset, selection]), canonical_digest(lineage.model_dump(mode="json"))),
-        device=device,
-        stop=lambda: deadline is not None and time.monotonic() > deadline,
-    )
+    found = standing(out, stage.name)
+    finished = found is not None and found.lineage == lineage
+    if not finished:
+        trained = run_stage(house, stage, lineage, learn, test, out, place)
+        finished = trained.steps >= stage.settings.steps
+    if not isinstance(stage, TrainedStage):
+        return finished, []
+    model = (restore(house, type(stage), out)[1] if finished else trained.model).to(place.device)
     lines: list[Line] = []
-    if isinstance(stage, ComputedStage):
-        trained = compute(stage, parents, course, [span.sample.gender for span in source.spans])
-        finished = True
-    else:
-        assert isinstance(stage, TrainedStage)
-        trained = train(stage, parents, course)
-        finished = trained.steps == settings.steps
-        for split, found in course.held_out.items():
-            assert isinstance(found, Reader)
-            scores = score(stage, trained.model, found, device)
-            lines += judge(stage.name, stage.bar, split, scores, found.speaker_of)
-    if finished:
-        with commit_folder(artifact_folder(out, stage.name)) as temporary:
-            stage.export(trained.model.cpu(), temporary)
-            seal_artifact(temporary, system, stage.name, lineage, trained.measures)
+    halves: Mapping[Subset, Half] = {"known": learn, "new": test}
+    options = {"seed": stage.settings.seed, "batch": stage.settings.batch}
+    for subset, half in halves.items():
+        reader = Reader(half.dataset, half.selection, stage.view, subset=subset, **options)
+        if len(reader):
+            lines += judge(stage.name, stage.bar, subset, score(stage, model, reader, place.device), reader.speaker_of)
     return finished, lines
 
 
@@ -173,21 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         same = given.train.resolve() == given.test.resolve()
-        learned = choose(given.train, None if same else "train")
-        halves = Halves((given.train, learned), (given.test, learned if same else choose(given.test, "val")))
-        for dataset, selection in {str(half[0]): half for half in (halves.train, halves.test)}.values():
-            verify(dataset, selection)
-        if not learned.samples:
-            raise Misuse(f"{given.train} holds no samples")
-        lines = prove(
-            given.system,
-            halves,
-            given.out,
-            preset=given.preset,
-            device=torch.device(given.device),
-            minutes=given.minutes,
-            say=say,
-        )
+        learn = test = Half(given.train, choose(given.train, None if same else "train"))
+        if not same:
+            test = Half(given.test, choose(given.test, "val"))
+        for half in (learn, test):
+            verify(half.dataset, half.selection)
+        deadline = math.inf if given.minutes is None else time.monotonic() + 60 * given.minutes
+        place = Place(device=torch.device(given.device), stop=lambda: time.monotonic() > deadline)
+        lines = prove(given.system, given.preset, learn, test, given.out, place)
         commit_bytes(given.out / "prove.json", canonical_json(lines).encode())
         say(json.dumps(lines))
     except VoxfaceError as error:

@@ -13,6 +13,7 @@ from contracts.files import commit_bytes
 from contracts.settings import canonical_json
 
 METRICS_FILE = "metrics.jsonl"
+STAGE_FILE = "stage.json"  # beside it: what the stage is being made of
 
 
 class Record:

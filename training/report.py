@@ -15,8 +15,7 @@ from contracts.bundle import read_artifact
 from contracts.errors import Corrupt, Misuse
 from contracts.files import commit_bytes
 from training.agenda import artifact_folder
-from training.record import read_record
-from training.tracking import STAGE_FILE
+from training.record import STAGE_FILE, read_record
 
 Curves = dict[str, list[tuple[int, float]]]  # (step, value) by name
 STYLE = """

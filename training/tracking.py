@@ -12,9 +12,8 @@ from typing import Any
 
 from contracts.bundle import Lineage
 from contracts.settings import canonical_digest
-from training.record import read_record
+from training.record import STAGE_FILE, read_record
 
-STAGE_FILE = "stage.json"
 KEY_TAG = "voxface.key"  # one run per system, stage, data and recipe
 LONGEST_VALUE = 500  # characters of a parameter that MLflow takes
 AT_ONCE = 1000  # points per request that MLflow takes
