@@ -169,7 +169,7 @@ SENTENCES = (
     "Who will help me move the piano upstairs?",
     "They put five apples and a pear into the bag.",
     "Our father played the trumpet in a village band.",
-    "The beach was warm, and the waves were very calm.",
+    "The beach was warm and the waves were calm.",
     "Before we go, I must lock the garden gate.",
     "He was never above asking for good advice.",
     "Everybody wants a room with a view of the bay.",
