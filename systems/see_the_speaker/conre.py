@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from contracts.errors import Misuse
 from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.losses import Contrast, detached_features, feature_distance
 from systems.common.sheet import contact_sheet
@@ -133,7 +134,9 @@ class Conre(TrainedStage):
         return {"main": Adam(groups)}
 
     def loss(self, model: nn.ModuleDict, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
-        """L_CR."""
+        """L_CR. Raises ``Misuse`` for a single item, which has nothing to be told apart from."""
+        if len(batch["key"]) < 2:
+            raise Misuse("conre learns by comparing clips and got a batch of one: give it more clips or a larger batch")
         face, face_encoder = batch["frames"][:, 0], model["face_encoder"]
         z_s, z_f = model["speech_encoder"](batch["spectrogram"]), face_encoder(face)
         contrastive = model["contrast"](z_s, face_encoder.standardise(z_f))  # L_c: §III-A3

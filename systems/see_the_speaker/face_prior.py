@@ -81,8 +81,13 @@ class FacePriorStage(ComputedStage):
 
     @torch.no_grad()
     def compute(self, parents: Mapping[str, nn.ModuleDict], batches: Iterable[Batch]) -> nn.ModuleDict:
-        """The mean code. Raises ``Misuse`` where women and men differ in number among the batches."""
+        """The mean code, and D_f, which stays with ConRe's artifact, to show it.
+
+        Raises ``Misuse`` where women and men differ in number among the batches.
+        """
         encoder = parents["conre"]["face_encoder"].eval()
+        if self.settings.size != encoder.config.size:
+            raise Misuse(f"face_prior has size {self.settings.size}, conre {encoder.config.size}: set both alike")
         codes, faces, counts = [], [], [0, 0]
         for batch in batches:
             face = batch["frames"][:, 0]
@@ -103,12 +108,9 @@ class FacePriorStage(ComputedStage):
         )
         prior.z_p.copy_(torch.stack(codes).sum(0) / n)  # eq. (5), §III-A2
         prior.mean_face.copy_(torch.stack(faces).sum(0) / n)
-        return nn.ModuleDict({"prior": prior})
+        return nn.ModuleDict({"prior": prior.to(codes[0].device), "face_decoder": parents["conre"]["face_decoder"]})
 
     def picture(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> np.ndarray:
-        """The mean of the faces beside what D_f makes of their mean code, where the decoder is at hand."""
+        """The mean of the faces beside what D_f makes of their mean code."""
         prior = model["prior"]
-        images = [prior.mean_face]
-        if "face_decoder" in model:
-            images.append(model["face_decoder"](prior.z_p[None])[0])
-        return contact_sheet([torch.stack(images)])
+        return contact_sheet([torch.stack([prior.mean_face, model["face_decoder"](prior.z_p[None])[0]])])

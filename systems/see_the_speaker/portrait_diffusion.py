@@ -135,7 +135,7 @@ class PortraitDiffusion(TrainedStage):
     @torch.no_grad()
     def prepare(self, model: nn.ModuleDict, batches: Iterable[Batch]) -> None:
         """Mean and variance of each dimension of z over the training faces: the baseline's knowledge."""
-        codes = torch.cat([self._codes(model, batch)[0] for batch in batches]).double()
+        codes = torch.cat([self._face_codes(model, batch) for batch in batches]).double()
         model["wiener"].mean.copy_(codes.mean(0))
         model["wiener"].variance.copy_(codes.var(0, correction=0))
 
@@ -177,12 +177,14 @@ class PortraitDiffusion(TrainedStage):
         known = model["conre"]["face_decoder"](model["conre"]["face_encoder"](face))
         return contact_sheet(list(torch.stack([face, known, *drawn], 1)))
 
+    @torch.no_grad()
     def _codes(self, model: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Tensor]:
         """Standardised z^0 and z^s of a batch, both [B, d]; E_f and E_s are frozen (§IV-E)."""
-        with torch.no_grad():
-            encoder = model["conre"]["face_encoder"]
-            z_0 = encoder.standardise(encoder(batch["frames"][:, 0]))
-            return z_0, model["conre"]["speech_encoder"].code(batch["spectrogram"])
+        return self._face_codes(model, batch), model["conre"]["speech_encoder"].code(batch["spectrogram"])
+
+    def _face_codes(self, model: nn.ModuleDict, batch: Batch) -> Tensor:
+        encoder = model["conre"]["face_encoder"]
+        return encoder.standardise(encoder(batch["frames"][:, 0]))
 
     def _denoise(self, model: nn.ModuleDict, z_0: Tensor, z_s: Tensor | None, t: Tensor, noise: Tensor) -> Tensor:
         """Squared error [B] of the predicted noise at times ``t`` [B]; of the baseline's where ``z_s`` is None."""

@@ -299,11 +299,11 @@ class ComputedContract(StageContract):
         subject.export(first, tmp_path)
         loaded = subject.load(tmp_path)
         assert set(loaded) == set(subject.networks)
-        for name, value in first.state_dict().items():
-            assert torch.isfinite(value).all(), name
-            assert torch.equal(value, second.state_dict()[name]), name
-            assert torch.equal(value, loaded.state_dict()[name]), name
         for name in subject.networks:
+            for key, value in first[name].state_dict().items():
+                assert torch.isfinite(value).all(), key
+                assert torch.equal(value, second[name].state_dict()[key]), key
+                assert torch.equal(value, loaded[name].state_dict()[key]), key
             assert dict(loaded[name].config) == dict(first[name].config) | {
                 "_name_or_path": loaded[name].config["_name_or_path"]
             }

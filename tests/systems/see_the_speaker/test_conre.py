@@ -3,7 +3,9 @@
 import pytest
 import torch
 from contract import TrainedContract, build, generator
+from toy_batch import take
 
+from contracts.errors import Misuse
 from systems.common.losses import detached_features
 from systems.see_the_speaker.conre import Conre
 from systems.see_the_speaker.face_autoencoder import FaceDecoder, FaceEncoder
@@ -34,6 +36,10 @@ class TestConre(TrainedContract):
         detached_features(model["face_encoder"], drawn)[-1].sum().backward()
         assert all(p.grad is None for p in model["face_encoder"].parameters())
         assert all(p.grad is not None for p in model["face_decoder"].parameters())
+
+    def test_one_clip_alone_is_refused(self, subject, batches):
+        with pytest.raises(Misuse, match="batch of one"):
+            subject.loss(build(subject, {}, batches[:1]), take(batches[0], slice(0, 1)), "main", generator(0, 0))
 
     def test_stand_in_is_named(self, subject):
         assert subject.stand_ins == ("LPIPS[our E_f]",)

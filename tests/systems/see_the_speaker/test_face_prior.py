@@ -29,13 +29,16 @@ class TestFacePrior(ComputedContract):
         with pytest.raises(Misuse, match="unbalanced"):
             subject.compute(parents, [take(batches[0], slice(0, 3))])
 
-    def test_picture_shows_the_decoded_prior(self, subject, parents, batches):
+    def test_picture_shows_the_mean_face_and_the_decoded_prior(self, subject, parents, batches):
         model = subject.compute(parents, batches)
-        alone = subject.picture(model, batches[0], torch.Generator())
-        model["face_decoder"] = parents["conre"]["face_decoder"]
         with torch.no_grad():
-            both = subject.picture(model, batches[0], torch.Generator())
-        assert both.shape[1] > alone.shape[1]
+            sheet = subject.picture(model, batches[0], torch.Generator())
+        assert sheet.shape[1] > 2 * 64
+        assert sheet.std() > 0
+
+    def test_size_must_be_that_of_conre(self, parents, batches):
+        with pytest.raises(Misuse, match="set both alike"):
+            FacePriorStage.preset("tiny", size=96).compute(parents, batches)
 
 
 GENDERS = ["f"] * 30 + ["m"] * 50 + ["unknown"] * 20
