@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format
+.PHONY: help setup run test check format papers
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -48,3 +48,6 @@ check: setup
 format: setup
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+papers: setup
+	@$(BIN)/python docs/anchors.py

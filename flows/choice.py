@@ -87,10 +87,15 @@ def val_speakers(lines: Iterable[dict[str, Any]], share: float, seed: int) -> se
             val.add(of_it[0])
         if len(of_it) > 1 and set(of_it) <= val:
             val.discard(of_it[-1])
-    for speaker in ranked:
-        if len(val) >= min(LEAST_VAL_SPEAKERS, len(ranked) - 1):
-            break
-        val.add(speaker)
+
+    def last(speaker: str) -> bool:
+        """Whether training would lose its last speaker of a gender."""
+        others = (gender[other] for other in ranked if other not in val and other != speaker)
+        return gender[speaker] != "unknown" and gender[speaker] not in others
+
+    while len(val) < min(LEAST_VAL_SPEAKERS, len(ranked) - 1):
+        left = [speaker for speaker in ranked if speaker not in val]
+        val.add(next((speaker for speaker in left if not last(speaker)), left[0]))
     if ranked and set(ranked) <= val:
         val.discard(ranked[-1])
     return val
