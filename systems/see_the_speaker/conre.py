@@ -93,7 +93,7 @@ class Conre(TrainedStage):
     @property
     def stand_ins(self) -> tuple[str, ...]:
         """LPIPS's network comes from our own training."""
-        return ("LPIPS[our E_f]",)
+        return ("LPIPS -> conre.face_encoder",)
 
     def build_model(self, parents: Mapping[str, nn.ModuleDict]) -> nn.ModuleDict:
         """E_s, E_f, D_f and the contrast with its learned temperature."""

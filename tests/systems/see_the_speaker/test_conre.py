@@ -42,7 +42,7 @@ class TestConre(TrainedContract):
             subject.loss(build(subject, {}, batches[:1]), take(batches[0], slice(0, 1)), "main", generator(0, 0))
 
     def test_stand_in_is_named(self, subject):
-        assert subject.stand_ins == ("LPIPS[our E_f]",)
+        assert subject.stand_ins == ("LPIPS -> conre.face_encoder",)
 
 
 def test_face_encoder_has_the_size_of_vgg16_without_its_last_layer():
