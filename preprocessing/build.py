@@ -14,7 +14,7 @@ from contracts.face import eye_opening, mouth_opening
 from contracts.files import sha256_file
 from contracts.limits import Limits
 from contracts.plan import ROWS_PER_SHARD, PlannedRow
-from contracts.reasons import FailureCode, Reason
+from contracts.reasons import FailureCode, Reason, first
 from contracts.sample import SAMPLE_RATE, Meta, encode
 from contracts.settings import Settings, canonical_digest
 from preprocessing import audio
@@ -27,7 +27,14 @@ from preprocessing.sync import correlate
 from preprocessing.watch import Watch
 
 PEOPLE = ("corpus", "speaker", "gender", "age", "language", "licence", "consent", "split")
-OF_A_SPAN = frozenset({Reason.NO_FACE, Reason.MANY_FACES, Reason.FACE_LOST, Reason.FACE_SMALL})
+OF_A_SPAN = frozenset(
+    {  # reasons that one span has and its neighbour may not
+        Reason.NO_FACE,
+        Reason.MANY_FACES,
+        Reason.FACE_LOST,
+        Reason.FACE_SMALL,
+    }
+)
 
 
 class IngestSettings(Settings):
@@ -63,9 +70,9 @@ class Look:
             height, width = image.shape[:2]
             clip.source |= {"source_width": width, "source_height": height, "source_frames": 1}
             clip.frames = 1
-            points, face = self._tools.points(image, place(clip.planned, width, height), self._limits)
+            points, face = self._tools.points(image, place(clip.planned.values, width, height), self._limits)
             clip.points, clip.found = points[None], np.ones(1, bool)
-            clip.pockets = Pockets(face)
+            clip.pockets = Pockets(face, clip.spool)
             clip.pockets.add(image, points)
             clip.scores["detector"] = face.detector
         return [clip]
@@ -232,14 +239,17 @@ def build_row(planned: PlannedRow, data_root: Path, tools: Tools, settings: Inge
         ended, spans = ("failed", FailureCode.INTERNAL, traceback.format_exc()), []
     finally:
         clip.close()
-    samples = [(span.key, span.members) for span in spans]
+    samples = [(span.key, span.members) for span in spans if span.refusal is None]
+    if spans and not samples:
+        refusals = {span.refusal.reason: span.refusal.detail for span in reversed(spans) if span.refusal}
+        reason = first(list(refusals))
+        ended = ("rejected", reason, refusals[reason])
     lines = [_line(planned, "row", *ended) | clip.source | {"start_s": clip.start_s, "end_s": clip.end_s}]
-    if ended[1] in OF_A_SPAN:
-        spans = [clip]
     for span in spans:
+        how = ("rejected", span.refusal.reason, span.refusal.detail) if span.refusal else ("kept", None, "")
         columns = {"key": span.key, "span": span.span, "frames": span.frames, "side": span.side or None}
         times = {"start_s": span.start_s, "end_s": span.end_s}
-        lines.append(_line(planned, "span", *ended) | columns | times | span.source | span.scores)
+        lines.append(_line(planned, "span", *how) | columns | times | span.source | span.scores)
     return samples, lines
 
 
@@ -251,7 +261,16 @@ def failed(planned: PlannedRow, code: FailureCode, detail: str) -> Lines:
 def _run(clip: Clip, todo: list[Step]) -> list[Clip]:
     spans = [clip]
     for step in todo:
-        spans = [made for span in spans for made in step(span)]
+        made: list[Clip] = []
+        for span in spans:
+            try:
+                made += [span] if span.refusal else step(span)
+            except Reject as error:
+                if error.reason not in OF_A_SPAN:
+                    raise
+                span.refusal = error
+                made.append(span)
+        spans = made
     return spans
 
 

@@ -30,15 +30,39 @@ class _Pocket:
     scale: float
 
 
-class Pockets:
-    """The part of every frame that an aligned crop can reach, at the face's own scale.
+class Spool:
+    """Bytes put aside while a clip is decoded: in memory first, then in an unnamed temporary file.
 
-    Memory is bounded; about 1 MB of temporary disk a frame for faces of 512 px and more.
-    Raises ``Transient`` where that disk is full. Use it as a context manager.
+    About 1 MB a frame for faces of 512 px and more. Raises ``Transient`` where the disk is full.
     """
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by close)
+
+    def write(self, data: np.ndarray) -> int:
+        """Put ``data`` (contiguous) aside; return where."""
+        try:
+            offset = self._file.seek(0, 2)
+            self._file.write(data.data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Transient(f"NO_SPACE: {tempfile.gettempdir()}: free some space, or set TMPDIR") from error
+            raise
+        return offset
+
+    def read(self, offset: int, count: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(count)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Pockets:
+    """The part of every frame that an aligned crop can reach, at the face's own scale."""
+
+    def __init__(self, face: Face, spool: Spool) -> None:
+        self._spool = spool
         self._pockets: list[_Pocket] = []
         half = FIRST * face.width / 2  # until points say better
         (x, y) = face.centre
@@ -57,13 +81,7 @@ class Pockets:
             size = (max(1, round((x1 - x0) * self._scale)), max(1, round((y1 - y0) * self._scale)))
             part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
         part = np.ascontiguousarray(part)
-        try:
-            offset = self._file.tell()
-            self._file.write(part.data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Transient(f"NO_SPACE: {tempfile.gettempdir()}: free some space, or set TMPDIR") from error
-            raise
+        offset = self._spool.write(part)
         self._pockets.append(_Pocket(offset, part.shape, int(x0), int(y0), self._scale))
 
     def _aim(self, points: np.ndarray) -> None:
@@ -77,13 +95,9 @@ class Pockets:
     def crops(self, matrices: np.ndarray, side: int) -> Iterator[np.ndarray]:
         """The crops, uint8 [side, side, 3] one after another, for affines [T, 2, 3] from source pixels."""
         for pocket, matrix in zip(self._pockets, matrices, strict=True):
-            self._file.seek(pocket.offset)
-            data = self._file.read(int(np.prod(pocket.shape)))
+            data = self._spool.read(pocket.offset, int(np.prod(pocket.shape)))
             part = np.frombuffer(data, np.uint8).reshape(pocket.shape)
             yield warp(part, from_part(matrix, pocket.x0, pocket.y0, pocket.scale), (side, side))
 
     def __len__(self) -> int:
         return len(self._pockets)
-
-    def close(self) -> None:
-        self._file.close()

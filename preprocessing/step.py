@@ -12,12 +12,12 @@ import numpy as np
 
 from contracts.errors import Reject
 from contracts.limits import Limits
-from contracts.manifest import Kind
+from contracts.manifest import Kind, Row
 from contracts.plan import PlannedRow
 from contracts.reasons import Reason
 from preprocessing.faces import Face, FaceFinder, choose
 from preprocessing.landmarks import FaceMesh, Follower, face_width
-from preprocessing.pockets import Pockets
+from preprocessing.pockets import Pockets, Spool
 
 MOST_FACES = 8  # of a crowd, the widest
 
@@ -36,11 +36,13 @@ class Clip:
     points: np.ndarray | None = None  # [T, 478, 3] source pixels; NaN where lost, until filled
     found: np.ndarray | None = None  # bool [T]
     pockets: Pockets | None = None
+    spool: Spool = field(default_factory=Spool)  # under the pockets; the spans of a row share it
     side: int = 0  # of the stored crop, px
     features: dict[str, np.ndarray] = field(default_factory=dict)  # of the sample, contracts.sample.Features
     source: dict[str, Any] = field(default_factory=dict)  # ledger columns of row and span
     scores: dict[str, Any] = field(default_factory=dict)  # ledger columns of the span
     members: dict[str, bytes] = field(default_factory=dict)  # the sample, once stored
+    refusal: Reject | None = None  # why this span is none; later steps pass it over
 
     @property
     def kind(self) -> Kind:
@@ -52,9 +54,8 @@ class Clip:
         return f"{self.planned.key}-s{self.span:02d}"
 
     def close(self) -> None:
-        """Free the pockets."""
-        if self.pockets is not None:
-            self.pockets.close()
+        """Free what was put aside; no pocket can be read afterwards."""
+        self.spool.close()
 
 
 class Step(Protocol):
@@ -100,9 +101,8 @@ class Tools:
         return fitting or faces[:1]
 
 
-def place(planned: PlannedRow, width: int, height: int) -> tuple[float, float] | None:
+def place(row: Row, width: int, height: int) -> tuple[float, float] | None:
     """Where the manifest says the face is, in pixels: its point, the middle of its box, or ``None``."""
-    row = planned.values
     if row.face_x is not None and row.face_y is not None:
         return row.face_x * width, row.face_y * height
     if row.box is not None:

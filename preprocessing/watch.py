@@ -1,8 +1,8 @@
-"""The one decode of a clip: find the face, follow it, keep a pocket around it, all in a single pass."""
+"""The one decode of a clip: find the face of each shot, follow it, keep a pocket around it, all in a single pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -10,15 +10,18 @@ import numpy as np
 from contracts.errors import Reject
 from contracts.face import mouth_opening
 from contracts.limits import Limits
+from contracts.manifest import Row
 from contracts.reasons import Reason
+from contracts.sample import FPS, SAMPLES_PER_FRAME
 from preprocessing.faces import Face, choose, nearest, rivals
 from preprocessing.landmarks import FaceMesh, Follower, empty, fill
-from preprocessing.pockets import Pockets
+from preprocessing.pockets import Pockets, Spool
 from preprocessing.quality import Stillness
+from preprocessing.shots import Cuts
 from preprocessing.step import Clip, Tools, place
 from preprocessing.sync import correlate
 
-LATER = (6, 12, 24, 48)  # frames in which HOG looks again where it saw none in the first
+LATER = (6, 12, 24, 48)  # frames of a shot in which HOG looks again where it saw none in the first
 HELD_BYTES = 256 << 20  # of pictures held while no face has been found
 MOST_RIVALS = 3
 LISTEN = 50  # frames needed to tell who speaks: in fewer, chance correlates
@@ -27,11 +30,11 @@ SPEAKS, CLEARLY = 0.35, 0.15  # correlation of the one who speaks, and its lead 
 
 
 class Track:
-    """One face followed through a clip: its points and its pockets, frame by frame."""
+    """One face followed through a shot: its points and its pockets, frame by frame."""
 
-    def __init__(self, mesh: FaceMesh, tools: Tools, face: Face) -> None:
+    def __init__(self, mesh: FaceMesh, tools: Tools, face: Face, spool: Spool) -> None:
         self.face = face
-        self.pockets = Pockets(face)
+        self.pockets = Pockets(face, spool)
         self._follower = Follower(mesh, tools.finder, face)
         self._points: list[np.ndarray | None] = []
 
@@ -49,8 +52,101 @@ class Track:
         return np.stack([empty() if points is None else points for points in self._points])
 
 
+class Shot:
+    """The frames between two cuts: first searched for a face, then followed."""
+
+    def __init__(self, tools: Tools, row: Row, first: int, spool: Spool) -> None:
+        self.first, self.frames, self.faces = first, 0, 0
+        self.refusal: Reject | None = None
+        self.still = Stillness()
+        self._tools, self._row, self._spool = tools, row, spool
+        self._held: list[np.ndarray] = []
+        self._tracks: list[Track] = []
+
+    def see(self, image: np.ndarray) -> None:
+        """Look at the next frame, uint8 [H, W, 3]."""
+        number, self.frames = self.frames, self.frames + 1
+        self.still.see(image)
+        for track in self._tracks:
+            track.see(image)
+        if self._tracks or self.refusal:
+            return
+        self._held.append(image)
+        faces: list[Face] = []
+        if number == 0:
+            faces = self._tools.finder.first(image) or self._tools.finder.clahe(image)
+        elif number in LATER:
+            faces = self._tools.finder.hog(image)
+        if faces:
+            self._begin(faces)
+        elif number == LATER[-1] or (number + 2) * image.nbytes > HELD_BYTES:
+            self.end()
+
+    def end(self) -> None:
+        """No further frame is waited for: use the slow detectors where no face has been found yet."""
+        if self._tracks or self.refusal or not self._held:
+            return
+        faces: list[Face] = []
+        for look in (self._tools.finder.cnn, self._tools.finder.blaze):
+            for image in (self._held[0], self._held[-1]):
+                faces = faces or look(image)
+        if not faces and self._row.box is not None:
+            faces = [_box(self._row.box, self._held[0])]
+        if faces:
+            self._begin(faces)
+        else:
+            self._refuse(Reject(Reason.NO_FACE, f"no detector sees a face in the first {len(self._held)} frames"))
+
+    def speaker(self, sound: np.ndarray) -> Track:
+        """The face that is meant: the only one, or the one whose lips move with int16 sound [640 T] of this shot.
+
+        Raises ``Reject``: NO_FACE, or MANY_FACES where nothing decides.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        if len(self._tracks) == 1:
+            return self._tracks[0]
+        scores = []
+        for track in self._tracks:
+            found = track.found
+            mouth = mouth_opening(fill(track.points, found)) if found.any() else np.zeros(len(found))
+            best = correlate(mouth, sound, found) if len(mouth) >= LISTEN and mouth.std() > MOVES else None
+            scores.append(best[0] if best else 0.0)
+        first, second, *_ = sorted(scores, reverse=True)
+        if first < SPEAKS or first - second < CLEARLY:
+            told = ", ".join(f"{score:.2f}" for score in scores)
+            raise Reject(
+                Reason.MANY_FACES,
+                f"{len(scores)} comparable faces, and their lips' fit with the sound ({told}) decides for none: "
+                "give face_x, face_y or box",
+            )
+        return self._tracks[scores.index(first)]
+
+    def _begin(self, faces: list[Face]) -> None:
+        """Follow the faces that may be meant, from the shot's first frame on."""
+        self.faces = len(faces)
+        height, width = self._held[0].shape[:2]
+        point = place(self._row, width, height)
+        chosen = [nearest(faces, *point)] if point else rivals(self._tools.fitting(self._held[-1], faces))
+        if len(chosen) > MOST_RIVALS:
+            try:
+                choose(chosen, None)
+            except Reject as error:
+                self._refuse(error)
+                return
+        meshes = [self._tools.mesh] + [FaceMesh() for _ in chosen[1:]]
+        self._tracks = [Track(mesh, self._tools, face, self._spool) for mesh, face in zip(meshes, chosen)]
+        for image in self._held:
+            for track in self._tracks:
+                track.see(image)
+        self._held = []
+
+    def _refuse(self, refusal: Reject) -> None:
+        self.refusal, self._held = refusal, []
+
+
 class Watch:
-    """Decodes clips: sound, points per frame, pockets. Raises ``Reject`` for what decoding and faces can lack."""
+    """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
     version: ClassVar[int] = 1
 
@@ -68,95 +164,36 @@ class Watch:
         row = clip.planned.values
         probe = media.probe(clip.path, self._limits, start_s=row.start_s, end_s=row.end_s)
         clip.source |= {"source_width": probe.width, "source_height": probe.height, "source_fps": probe.fps}
-        still = Stillness()
-        tracks: list[Track] = []
-        refusal: Reject | None = None
+        cuts, shots = Cuts(), [Shot(self._tools, row, 0, clip.spool)]
+        with media.decode(probe, self._limits, start_s=row.start_s, end_s=row.end_s) as decoding:
+            clip.frames, clip.start_s, clip.end_s = decoding.count, decoding.start_s, decoding.end_s
+            # a missing face stops no decoding: a fault in the file comes before it
+            for number, image in enumerate(decoding):
+                if cuts.begins(image):
+                    shots[-1].end()
+                    shots.append(Shot(self._tools, row, number, clip.spool))
+                shots[-1].see(image)
+            shots[-1].end()
+            sound = decoding.sound
+            clip.source["source_frames"] = decoding.source_frames
+        return [self._span(clip, number, shot, sound) for number, shot in enumerate(shots)]
+
+    def _span(self, clip: Clip, number: int, shot: Shot, sound: np.ndarray) -> Clip:
+        start = clip.start_s + shot.first / FPS
+        span = Clip(clip.planned, clip.path, number, shot.frames, start, start + shot.frames / FPS, spool=clip.spool)
+        span.source = clip.source
+        span.sound = sound[SAMPLES_PER_FRAME * shot.first :][: SAMPLES_PER_FRAME * shot.frames]
+        span.scores |= {"faces": shot.faces, "static": shot.still.value}
         try:
-            with media.decode(probe, self._limits, start_s=row.start_s, end_s=row.end_s) as decoding:
-                clip.frames, clip.start_s, clip.end_s = decoding.count, decoding.start_s, decoding.end_s
-                frames = _seen(decoding, still)
-                try:
-                    tracks = self._begin(clip, frames)
-                    for image in frames:
-                        for track in tracks:
-                            track.see(image)
-                except Reject as error:
-                    if error.reason not in (Reason.NO_FACE, Reason.MANY_FACES):
-                        raise
-                    refusal = error
-                    for _ in frames:  # a fault in the file comes before a missing face
-                        pass
-                clip.sound = decoding.sound
-                clip.source["source_frames"] = decoding.source_frames
-            if refusal is not None:
-                raise refusal
-            track = self._speaker(tracks, clip.sound)
-        except BaseException:
-            for track in tracks:
-                track.pockets.close()
-            raise
-        for other in tracks:
-            if other is not track:
-                other.pockets.close()
-        clip.pockets, clip.points, clip.found = track.pockets, track.points, track.found
-        clip.scores |= {"detector": track.face.detector, "static": still.value}
-        return [clip]
-
-    def _begin(self, clip: Clip, frames: Iterator[np.ndarray]) -> list[Track]:
-        """Find the face in the first frames, and follow it through those that had to be held."""
-        finder, held, faces = self._tools.finder, [], []
-        for number, image in enumerate(frames):
-            held.append(image)
-            if number == 0:
-                faces = finder.first(image) or finder.clahe(image)
-            elif number in LATER:
-                faces = finder.hog(image)
-            if faces or number == LATER[-1] or (number + 2) * image.nbytes > HELD_BYTES:
-                break
-        point = place(clip.planned, held[0].shape[1], held[0].shape[0])
-        for look in (finder.cnn, finder.blaze):
-            for image in (held[0], held[-1]):
-                faces = faces or look(image)
-        if not faces and clip.planned.values.box is not None:
-            faces = [_box(clip.planned.values.box, held[0])]
-        clip.scores["faces"] = len(faces)
-        if not faces:
-            raise Reject(Reason.NO_FACE, f"no detector sees a face in the first {len(held)} frames")
-        chosen = [nearest(faces, *point)] if point else rivals(self._tools.fitting(held[-1], faces))
-        if len(chosen) > MOST_RIVALS:
-            choose(chosen, None)
-        meshes = [self._tools.mesh] + [FaceMesh() for _ in chosen[1:]]
-        tracks = [Track(mesh, self._tools, face) for mesh, face in zip(meshes, chosen)]
-        for image in held:
-            for track in tracks:
-                track.see(image)
-        return tracks
-
-    def _speaker(self, tracks: list[Track], sound: np.ndarray) -> Track:
-        """The track whose mouth moves with the sound, where there are several."""
-        if len(tracks) == 1:
-            return tracks[0]
-        scores = []
-        for track in tracks:
-            found = track.found
-            mouth = mouth_opening(fill(track.points, found)) if found.any() else np.zeros(len(found))
-            best = correlate(mouth, sound, found) if len(mouth) >= LISTEN and mouth.std() > MOVES else None
-            scores.append(best[0] if best else 0.0)
-        first, second, *_ = sorted(scores, reverse=True)
-        if first < SPEAKS or first - second < CLEARLY:
-            told = ", ".join(f"{score:.2f}" for score in scores)
-            raise Reject(
-                Reason.MANY_FACES,
-                f"{len(tracks)} comparable faces, and their lips' fit with the sound ({told}) decides for none: "
-                "give face_x, face_y or box",
-            )
-        return tracks[scores.index(first)]
-
-
-def _seen(frames: Iterable[np.ndarray], still: Stillness) -> Iterator[np.ndarray]:
-    for image in frames:
-        still.see(image)
-        yield image
+            if shot.frames < self._limits.shortest_s * FPS - 1:
+                raise Reject(Reason.TOO_SHORT, f"a shot of {shot.frames} frames")
+            track = shot.speaker(span.sound)
+        except Reject as error:
+            span.refusal = error
+        else:
+            span.pockets, span.points, span.found = track.pockets, track.points, track.found
+            span.scores["detector"] = track.face.detector
+        return span
 
 
 def _box(box: tuple[float, float, float, float], image: np.ndarray) -> Face:

@@ -148,6 +148,27 @@ def test_two_faces_need_a_point(ingest):
     assert lines[1]["state"] == "kept"
 
 
+def test_a_cut_makes_two_spans(ingest, clip_folder, moving, noise):
+    from preprocessing.media import encode_video
+
+    frames = [*moving(20), *noise(15, 400, 400), *(frame[:, ::-1].copy() for frame in moving(25))]
+    sound = (0.3 * np.sin(np.arange(640 * 60) / 9)).astype(np.float32)
+    encode_video(clip_folder / "cut.mp4", frames, sound)
+    samples, lines = ingest("cut.mp4")
+    assert _ended(lines) == [
+        ("row", "kept", None),
+        ("span", "kept", None),
+        ("span", "rejected", Reason.NO_FACE),
+        ("span", "kept", None),
+    ]
+    assert [line["frames"] for line in lines[1:]] == [20, 15, 25]
+    assert [key[-3:] for key, _ in samples] == ["s00", "s02"]
+    assert [line["start_s"] for line in lines[1:]] == pytest.approx([0, 0.8, 1.4])
+    for (_, members), line in zip(samples, (lines[1], lines[3])):
+        assert len(Frames(members["frames"])) == line["frames"]
+        assert len(decode_wav(members["wav"])) == 640 * line["frames"]
+
+
 def test_a_small_face_is_refused(ingest):
     _, lines = ingest("talk.mp4", IngestSettings(limits=Limits(face_px=200)))
     assert _ended(lines) == [("row", "rejected", Reason.FACE_SMALL), ("span", "rejected", Reason.FACE_SMALL)]
