@@ -35,19 +35,18 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        count = 0
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        # a body said to be too long is refused before a byte of it is awaited
+        count = int(declared) if declared.isdigit() and int(declared) > self.limit else 0
 
         async def counted() -> MutableMapping[str, Any]:
             nonlocal count
-            message = await receive()
+            message: MutableMapping[str, Any] = {} if count > self.limit else await receive()
             count += len(message.get("body", b""))
             if count > self.limit:  # FastAPI hands an HTTPException raised here on as it is
                 raise HTTPException(413, f"the request has more than {self.limit} bytes; send shorter speech")
             return message
 
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.limit:
-            count = self.limit + 1  # the first read answers; nothing is stored
         await self.app(scope, counted, send)
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from contracts.errors import Transient
+from contracts.reasons import Reason
+from serving.jobs import Job, Outcome, Refused
+
 if TYPE_CHECKING:
     from serving.app import Client
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,7 @@ def test_a_damaged_bundle_stops_before_anything_starts(own_bundle: Path, tmp_pat
     assert caught.value.expected != caught.value.actual
 
 
+@pytest.mark.cluster
 def test_over_http_and_by_the_client(
     service: Client, store: Path, bundle: Path, tmp_path: Path, speech: Callable[..., Path]
 ) -> None:
@@ -76,7 +82,6 @@ def test_over_http_and_by_the_client(
 
     from contracts.bundle import read_bundle
     from preprocessing.media import probe
-    from serving.jobs import Job
     from serving.provenance import Sidecar, inspect
 
     sound = speech("talk.wav", 44_100 * 2, rate=44_100)
@@ -113,6 +118,13 @@ def test_over_http_and_by_the_client(
         assert http.get(f"/generated/{'0' * 64}.json").status_code == 404
         assert http.get("/generated/..%2F..%2Fsecret.json").status_code == 404
 
+        with socket.create_connection(("127.0.0.1", http.base_url.port or 0), timeout=30) as raw:
+            raw.sendall(
+                b"POST /generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+                b"Content-Length: 999999999\r\n\r\n"
+            )
+            assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]  # and not a byte of the body was sent
+
         jobs = [Job(audio=sound, out=tmp_path / f"{seed}.mp4", seed=seed) for seed in range(4, 10)]
         jobs.append(Job(audio=tmp_path / "none.wav", out=tmp_path / "none.mp4"))
         seen: list[tuple[int, int, str]] = []
@@ -125,6 +137,7 @@ def test_over_http_and_by_the_client(
         assert service.healthy()
 
 
+@pytest.mark.cluster
 def test_a_bundle_that_does_not_load_is_corrupt_not_a_hanging_deployment(
     service: Client, tmp_path: Path, make_bundle: Callable[..., Path]
 ) -> None:
@@ -151,3 +164,57 @@ def test_errors_told_by_a_failed_deployment_come_back_as_themselves() -> None:
     assert str(error) == "a/b: is missing (expected 1, found 2)"
     assert isinstance(_own_error(MARK + json.dumps(["Misuse", "publish one"])), Misuse)
     assert "no such thing" in str(_own_error("no such thing"))
+
+
+class Handle:
+    """Answers like Serve's handle, from replicas of which the first few die."""
+
+    def __init__(self, deaths: int, end: Exception | None = None) -> None:
+        self.calls, self.deaths, self.end = 0, deaths, end
+
+    @property
+    def generate(self) -> Handle:
+        return self
+
+    def remote(self, job: Job) -> Handle:
+        self.job = job
+        return self
+
+    def result(self) -> Outcome:
+        import ray
+
+        self.calls += 1
+        if self.calls <= self.deaths:
+            raise ray.exceptions.ActorDiedError
+        if self.end is not None:
+            raise ray.exceptions.RayTaskError("generate", "traceback", self.end).as_instanceof_cause()
+        return Refused(state="rejected", out=self.job.out, code=Reason.NO_FACE, detail="nobody")
+
+
+@pytest.mark.parametrize("deaths", [0, 2])
+def test_a_job_whose_replica_dies_is_given_to_another(tmp_path: Path, deaths: int) -> None:
+    from serving.app import Client
+
+    handle = Handle(deaths)
+    (outcome,) = Client(handle, "voxface", "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
+    assert (outcome.state, handle.calls) == ("rejected", deaths + 1)
+    assert handle.job.out.is_absolute()
+
+
+def test_replicas_that_keep_dying_are_given_up(tmp_path: Path) -> None:
+    from serving.app import ATTEMPTS, Client
+
+    handle = Handle(ATTEMPTS)
+    with pytest.raises(Transient, match="died 3 times"):
+        Client(handle, "voxface", "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
+    assert handle.calls == ATTEMPTS
+
+
+def test_errors_of_a_replica_come_back_as_themselves(tmp_path: Path) -> None:
+    from serving.app import Client
+
+    handle = Handle(0, Transient("NO_SPACE: full"))
+    with pytest.raises(Transient, match="NO_SPACE") as caught:
+        Client(handle, "voxface", "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
+    assert type(caught.value) is Transient
+    assert handle.calls == 1
