@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from contracts.selection import read_selection
 from systems import catalogue
 from systems.base import Stage
+from training.agenda import TrainRequest, build_stage, lineage_of, mark_done, names, pending
 from training.checkpoint import Identity
 from training.data import Reader
 from training.loop import Course
+from training.stages import Half, Place, run_stage
 
 IDENTITY = Identity(data="d" * 64, recipe="r" * 64)
 
@@ -50,3 +53,29 @@ def course_for(small_dataset: Any) -> Callable[..., Course]:
         return Course(folder=folder, **(given | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def done(small_dataset, toy_system, tmp_path_factory) -> TrainRequest:
+    """The toy system trained whole, without Ray."""
+    out = tmp_path_factory.mktemp("out")
+    request = TrainRequest(
+        toy_system, "tiny", small_dataset.dataset, small_dataset.selection_folder, out, code="1f2e+aabb"
+    )
+    _train_all(request)
+    return request
+
+
+@pytest.fixture(scope="session")
+def train_all() -> Callable[[TrainRequest], None]:
+    """Train what is pending of a request, without Ray."""
+    return _train_all
+
+
+def _train_all(request: TrainRequest) -> None:
+    half = Half(request.dataset, read_selection(request.selection))
+    for name in pending(request):
+        stage = build_stage(request, name)
+        lineage = lineage_of(request, stage, request.digests())
+        run_stage(catalogue.get(request.system), stage, lineage, half, half, request.out, Place())
+    mark_done(request, request.fingerprint(), names(request))
