@@ -55,7 +55,7 @@ def application() -> typer.Typer:
 
 
 def _run() -> int:
-    import click
+    from typer.exceptions import TyperException
 
     from contracts.errors import Exit, VoxfaceError
     from flows.console import note_error
@@ -67,15 +67,13 @@ def _run() -> int:
     signal.signal(signal.SIGTERM, terminate)
     try:
         code = application()(standalone_mode=False, prog_name="voxface")
+        if code == Exit.INTERRUPTED:  # what typer makes of KeyboardInterrupt
+            note_error(f"interrupted; what is done stays done. To go on: {command_line()}")
         return code if isinstance(code, int) else Exit.DONE
-    except click.exceptions.Exit as ending:
-        return ending.exit_code
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        if error.format_message():  # a group named without a command has printed its help already
+            note_error(f"voxface: {error.format_message()} (voxface --help, or voxface COMMAND --help)")
         return Exit.MISUSE
-    except (KeyboardInterrupt, click.Abort):
-        note_error(f"interrupted; what is done stays done. To go on: {command_line()}")
-        return Exit.INTERRUPTED
     except Terminated:
         note_error(f"terminated; what is done stays done. To go on: {command_line()}")
         return Exit.TERMINATED
