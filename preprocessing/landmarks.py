@@ -13,7 +13,6 @@ import numpy as np
 
 from contracts.face import LEFT_CHEEK, POINTS, RIGHT_CHEEK
 from preprocessing.faces import Face, FaceFinder, nearest
-from preprocessing.warp import warp
 
 MESH_SIDE = 288  # px; the network works on 192 px inside, and full frames cost ten times as much
 AROUND = 1.9  # region's side over the face's larger side
@@ -103,16 +102,22 @@ class Follower:
         return self._look(image, self._centre, self._side) is not None
 
     def _look(self, image: np.ndarray, centre: np.ndarray, side: float) -> np.ndarray | None:
-        scale = MESH_SIDE / side
-        offset = centre - side / 2
-        matrix = np.array(
-            [[scale, 0.0, 0.5 * scale - 0.5 - scale * offset[0]], [0.0, scale, 0.5 * scale - 0.5 - scale * offset[1]]]
-        )
-        points = self._mesh.find(warp(image, matrix, (MESH_SIDE, MESH_SIDE), border=cv2.BORDER_CONSTANT))
+        whole = max(16, round(side))
+        x0, y0 = (round(float(c) - whole / 2) for c in centre)
+        part = image[max(y0, 0) : max(y0 + whole, 0), max(x0, 0) : max(x0 + whole, 0)]
+        if not part.size:
+            return None
+        if part.shape[:2] != (whole, whole):  # beyond the picture it is black
+            left, top = max(-x0, 0), max(-y0, 0)
+            right, bottom = whole - left - part.shape[1], whole - top - part.shape[0]
+            part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_CONSTANT)
+        how = cv2.INTER_AREA if whole > MESH_SIDE else cv2.INTER_LINEAR
+        points = self._mesh.find(cv2.resize(part, (MESH_SIDE, MESH_SIDE), interpolation=how))
         if points is None:
             return None
-        points[:, :2] = (points[:, :2] - matrix[:, 2]) / scale
-        points[:, 2] /= scale
+        scale = whole / MESH_SIDE
+        points[:, :2] = (points[:, :2] + 0.5) * scale - 0.5 + (x0, y0)
+        points[:, 2] *= scale
         return points
 
     def _search(self, image: np.ndarray) -> np.ndarray | None:

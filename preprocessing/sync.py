@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.audio import dbfs, energy
+from preprocessing.audio import energy
 
 FARTHEST = 12  # frames (0.48 s) either way
+NEARER = 0.01  # of correlation that a frame of shift must win: syllables repeat, and most recordings are in step
 SHORTEST = 25  # frames that must overlap: on fewer, chance correlates
 
 
@@ -16,7 +17,7 @@ def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = N
     Above 0 the sound trails the lips: ``mouth[t]`` goes with ``energy[t + shift]``. Shifts reach 12 frames either
     way; frames that are not ``found`` (bool [T]) do not count. ``None`` where too little moves or overlaps.
     """
-    level = _smoothed(dbfs(energy(sound)).astype(np.float64))
+    level = _smoothed(np.sqrt(energy(sound).astype(np.float64)))
     opening = _smoothed(np.asarray(mouth, np.float64))
     there = np.ones(len(opening), bool) if found is None else np.asarray(found, bool)
     there = there & np.append(there[1:], True) & np.append(True, there[:-1])  # a lost frame colours its neighbours
@@ -30,7 +31,7 @@ def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = N
         if len(a) < SHORTEST or a.std() < 1e-6 or b.std() < 1e-6:
             continue
         value = float(np.corrcoef(a, b)[0, 1])
-        if best is None or value > best[0] + 1e-12:
+        if best is None or value - NEARER * abs(shift) > best[0] - NEARER * abs(best[1]) + 1e-12:
             best = value, shift
     return best
 

@@ -26,7 +26,7 @@ HELD_BYTES = 256 << 20  # of pictures held while no face has been found
 MOST_RIVALS = 3
 LISTEN = 50  # frames needed to tell who speaks: in fewer, chance correlates
 MOVES = 0.015  # of the eyes' distance: spread of a mouth's opening that is no noise of the mesh
-SPEAKS, CLEARLY = 0.35, 0.15  # correlation of the one who speaks, and its lead over the next
+SPEAKS, CLEARLY = 0.35, 0.25  # correlation of the one who speaks, and its lead over the next
 
 
 class Track:
