@@ -88,9 +88,9 @@ class Painter:
         irises = np.maximum(self._ring(RIGHT_IRIS[1:], 0.8), self._ring(LEFT_IRIS[1:], 0.8)) * eyes
         picture = _tinted(picture, irises * 0.75, irises > 0.5, look.iris)
         if look.freckles:
-            spots = np.clip(self._grain(1.1, 1.1) - 1.35, 0, 1) * np.clip(1 - np.abs(self._v - 0.3) / 0.35, 0, 1)
+            spots = np.clip(self._grain(1.7, 1.7) - 1.2, 0, 0.8) * np.clip(1 - np.abs(self._v - 0.3) / 0.35, 0, 1)
             spots = spots * skin * (1 - lips) * look.freckles
-            picture = picture * (1 - 0.45 * spots[..., None] * np.array([0.6, 0.9, 1.0], np.float32))
+            picture = picture * (1 - 0.42 * spots[..., None] * np.array([0.6, 0.9, 1.0], np.float32))
         picture = self._brows(picture, skin)
         picture = self._beard(picture, skin * (1 - cv2.GaussianBlur(lips, (0, 0), 1.5)))
         return self._hair(picture)

@@ -173,7 +173,7 @@ class Rig:
         lips = _rows((*LIPS_OUTER, *LIPS_INNER))
         press, tuck, rounded = motion.press[t], motion.tuck[t], motion.round[t]
         gap = w * (_WIDEST * motion.jaw[t] * (1 - 0.3 * rounded) + 0.02 * rounded) * (1 - press) * (1 - 0.8 * tuck)
-        squeeze = (1 - 0.22 * rounded) * (1 + 0.09 * motion.wide[t]) * (1 - 0.05 * motion.jaw[t])
+        squeeze = (1 - 0.30 * rounded) * (1 + 0.09 * motion.wide[t]) * (1 - 0.05 * motion.jaw[t])
         points[lips, 0] = self._mouth[0] + (points[lips, 0] - self._mouth[0]) * squeeze
         half = self._mouth_half * squeeze
         for rows, part, sharp in (
@@ -186,8 +186,8 @@ class Rig:
             bell = np.sqrt(1 - 0.98 * side**2) if sharp else 1 - 0.75 * side**2
             points[rows, 1] += part * gap * bell
         thick = 0.055 * w
-        points[_rows(_UPPER_OUTER), 1] += thick * (0.22 * press - 0.10 * rounded)
-        points[_rows(_LOWER_OUTER), 1] += thick * (-0.22 * press + 0.14 * rounded - 0.25 * tuck)
+        points[_rows(_UPPER_OUTER), 1] += thick * (0.22 * press - 0.16 * rounded)
+        points[_rows(_LOWER_OUTER), 1] += thick * (-0.22 * press + 0.20 * rounded - 0.25 * tuck)
         points[_rows(_UPPER_INNER), 1] -= 0.018 * w * tuck
         corners = _rows((61, 291, 78, 308))
         points[corners, 1] += 0.10 * gap - 0.010 * w * motion.wide[t]

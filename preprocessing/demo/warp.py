@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -44,11 +46,18 @@ class Field:
 
     def over(self, width: int, height: int, x0: int = 0, y0: int = 0, step: int = STEP) -> np.ndarray:
         """Sources of every pixel of the box at (x0, y0): float32 [height, width, 2], computed every ``step`` px."""
-        columns, rows = -(-width // step) + 1, -(-height // step) + 1
-        x, y = np.meshgrid(x0 + step * np.arange(columns), y0 + step * np.arange(rows))
-        nodes = self.at(x.astype(np.float32), y.astype(np.float32))
-        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) / step
-        return np.asarray(cv2.remap(nodes, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        x, y, places = _lattice(width, height, step)
+        nodes = self.at(x + x0, y + y0)
+        return np.asarray(cv2.remap(nodes, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+@lru_cache(maxsize=4)  # the whole picture's is asked for at every frame
+def _lattice(width: int, height: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes (x and y, px) every ``step`` px over the box, and where each pixel lies among them: [height, width, 2]."""
+    columns, rows = -(-width // step) + 1, -(-height // step) + 1
+    x, y = np.meshgrid(np.arange(columns, dtype=np.float32) * step, np.arange(rows, dtype=np.float32) * step)
+    down, across = np.mgrid[0:height, 0:width].astype(np.float32) / step
+    return x, y, np.dstack([across, down])
 
 
 def _distance(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:

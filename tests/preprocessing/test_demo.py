@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import subprocess
 import sys
 
@@ -231,6 +232,16 @@ class TestCorpus:
         )
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert {path: path.read_bytes() for path in before} == before
+
+    def test_what_a_killed_run_had_finished_is_kept(self, corpus):
+        record = (corpus / "demo.json").read_bytes()
+        (corpus / "demo.json").unlink()
+        (corpus / "demo.part.json").write_text(json.dumps(json.loads(record)["recipe"]))
+        clips = {path: path.stat().st_mtime_ns for path in corpus.rglob("*.*") if path.suffix in (".mp4", ".png")}
+        make_demo_corpus(corpus, speakers=1, sentences=2)
+        assert {path: path.stat().st_mtime_ns for path in clips} == clips
+        assert (corpus / "demo.json").read_bytes() == record
+        assert not (corpus / "demo.part.json").exists()
 
     def test_a_folder_with_other_things_is_refused(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("mine")
