@@ -50,6 +50,11 @@ class Spool:
             raise
         return offset
 
+    @property
+    def size(self) -> int:
+        """Bytes put aside so far."""
+        return self._file.seek(0, 2)
+
     def read(self, offset: int, count: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(count)
