@@ -3,8 +3,8 @@
     python benchmarks/frame_storage.py
 
 Frames come from the clips of ``VOXFACE_CORPUS`` (the middle square of each), or are generated where it is not set.
-One line per format and side: size, PSNR of the brightness, time to encode a frame, time to decode a single frame drawn at
-random out of a clip that lies in memory (as training does).
+One line per format and side: size, PSNR of the brightness, time to encode a frame, time to decode a single frame
+drawn at random out of a clip that lies in memory (as training does).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def h264_decode(packets: list[bytes]) -> Callable[[int], np.ndarray]:
 
 
 def luma(frame: np.ndarray) -> np.ndarray:
-    """Brightness in 0..255: both formats halve the colour resolution, by filters that differ from library to library."""
+    """Brightness in 0..255: both formats halve the colours' resolution, by filters that differ between libraries."""
     return frame.astype(np.float64) @ (0.299, 0.587, 0.114)
 
 

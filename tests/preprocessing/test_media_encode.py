@@ -217,3 +217,11 @@ def test_damaged_stills_are_refused(tmp_path, form):
         assert refused.value.reason in (
             Reason.EMPTY_FILE, Reason.BAD_CONTAINER, Reason.TRUNCATED, Reason.DECODE_ERROR
         )  # fmt: skip
+
+
+def test_a_comment_is_kept(tmp_path, noise):
+    import av
+
+    encode_video(tmp_path / "x.mp4", noise(5, 32, 32), tone(0.2), comment="made; by=voxface 'x' \\ ü")
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        assert container.metadata["comment"] == "made; by=voxface 'x' \\ ü"
