@@ -1,13 +1,13 @@
-"""Ray Train for real: two workers, one killed once; a killed driver; the same call goes on."""
+"""Ray Train for real: two workers, one killed; then a killed driver; the same call goes on."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 from contracts.bundle import read_artifact
+from contracts.errors import Misuse
+from contracts.selection import write_selection
 from training.distributed import TrainRequest, pending, train_system
 from training.record import read_record
 
 pytestmark = pytest.mark.cluster
 # long enough to be killed in the middle
-CHANGES = {"coder": {"steps": 60, "checkpoint_every": 5}, "mouth": {"steps": 20, "checkpoint_every": 5}}
+CHANGES = {"coder": {"steps": 200, "checkpoint_every": 10}, "mouth": {"steps": 20, "checkpoint_every": 5}}
 
 
 @pytest.fixture(scope="module")
@@ -45,60 +47,20 @@ def weights(out: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {str(f.relative_to(out)): load_file(f) for f in sorted(out.glob("*/artifact/*/*.safetensors"))}
 
 
-def ray_workers() -> dict[str, int]:
-    """Ray Train's workers on this machine, by the name that Ray gives their processes."""
-    found = {}
+def ray_workers(driver: int) -> list[int]:
+    """Ray Train's workers of the cluster that ``driver`` started, in order of their process ids."""
+    parents, titles = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            title = (folder / "cmdline").read_bytes().decode(errors="replace")
-            parents = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            titles[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-        if title.startswith("ray::") and "RayTrainWorker" in title:
-            found[folder.name] = parents
-    return found
 
+    def below(process: int) -> bool:
+        return process == driver or (process in parents and below(parents[process]))
 
-def test_a_killed_worker_costs_no_step_and_changes_no_bit(cluster, small_dataset, toy_system, tmp_path):
-    unbroken, broken = (ask(small_dataset, toy_system, tmp_path / name) for name in ("unbroken", "broken"))
-    seen: list[tuple[int, int, str]] = []
-    results = train_system(unbroken, lambda *told: seen.append(told))
-    assert [(r.stage, r.trained) for r in results] == [("coder", True), ("mean", True), ("mouth", True)]
-    assert seen[-1][0] == seen[-1][1] == 60 + 1 + 20
-    assert pending(unbroken) == []
-    assert [r.trained for r in train_system(unbroken, lambda *_: None)] == [False] * 3
-    artifact = read_artifact(unbroken.out / "mouth" / "artifact")
-    assert artifact.lineage.dataset == small_dataset.selection.dataset
-    assert artifact.lineage.selection == small_dataset.selection.digest
-    assert set(artifact.lineage.parents) == {"coder", "mean"}
-    assert {"known/l1", "new/l1", "known/held", "new/held"} == set(artifact.measures)
-
-    def kill() -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            lines = read_record(broken.out / "coder")
-            if any(line["kind"] == "train" and line["step"] >= 12 for line in lines):
-                os.kill(int(sorted(ray_workers())[0]), signal.SIGKILL)
-                return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    train_system(broken, lambda *_: None)
-    thread.join()
-    starts = [line["step"] for line in read_record(broken.out / "coder") if line["kind"] == "start"]
-    assert len(starts) == 2, "the worker was not killed while it trained"
-    assert starts[1] >= 5  # it went on from a checkpoint
-    one, other = weights(unbroken.out), weights(broken.out)
-    assert one.keys() == other.keys()
-    for file, tensors in one.items():
-        for name, value in tensors.items():
-            assert torch.equal(value, other[file][name]), (file, name)
-    for stage in ("coder", "mouth"):
-        steps = [line["step"] for line in read_record(broken.out / stage) if line["kind"] == "train"]
-        assert steps == sorted(set(steps))
-    assert not list((broken.out / "coder").glob("checkpoints"))
-    assert not (broken.out / ".ray").exists()
+    return sorted(p for p, title in titles.items() if "RayTrainWorker" in title and below(p))
 
 
 DRIVER = """
@@ -109,32 +71,71 @@ DRIVER = """
 
     dataset, selection, out, temporary = map(Path, sys.argv[1:5])
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=str(temporary))
-    changes = {"coder": {"steps": 60, "checkpoint_every": 5}}
-    request = TrainRequest("tones", "tiny", dataset, selection, out, changes=changes, only=["coder"], threads=1)
-    train_system(request, lambda *_: None)
+    changes = {"coder": {"steps": 200, "checkpoint_every": 10}, "mouth": {"steps": 20, "checkpoint_every": 5}}
+    options = {"workers": 2, "changes": changes, "code": "c0ffee+123456", "threads": 1}
+    train_system(TrainRequest("tones", "tiny", dataset, selection, out, **options), lambda *_: None)
 """
 
 
-def test_a_killed_driver_is_started_again(cluster, small_dataset, toy_system, train_all, tmp_path):
-    """The first driver dies by SIGKILL with its cluster; the same call then goes on from the checkpoint."""
-    out = tmp_path / "out"
-    command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(small_dataset.dataset)]
-    command += [str(small_dataset.selection_folder), str(out), f"/tmp/r-{os.getpid()}-k"]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def wait_for_step(out: Path, step: int, driver: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and driver.poll() is None:
-        if any(line["kind"] == "train" and line["step"] >= 12 for line in read_record(out / "coder")):
-            break
+        if any(line["kind"] == "train" and line["step"] >= step for line in read_record(out / "coder")):
+            return
         time.sleep(0.02)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def test_killed_worker_and_killed_driver_change_no_bit(cluster, small_dataset, toy_system, tmp_path):
+    """SIGKILL for a worker, then for the driver: the same call ends with the weights of an unbroken run."""
+    broken, unbroken = (ask(small_dataset, toy_system, tmp_path / name) for name in ("broken", "unbroken"))
+    command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(small_dataset.dataset)]
+    command += [str(small_dataset.selection_folder), str(broken.out), f"/tmp/r-{os.getpid()}-k"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_step(broken.out, 22, driver)
+    os.kill(ray_workers(driver.pid)[0], signal.SIGKILL)
+    while sum(line["kind"] == "start" for line in read_record(broken.out / "coder")) < 2 and driver.poll() is None:
+        time.sleep(0.02)
+    resumed = [line["step"] for line in read_record(broken.out / "coder") if line["kind"] == "start"][1]
+    assert resumed >= 20, "a killed worker's group goes on from the last checkpoint"
+    wait_for_step(broken.out, resumed + 12, driver)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
-    choice = {"workers": 1, "changes": {"coder": CHANGES["coder"]}, "only": ["coder"], "code": "unknown"}
-    train_system(ask(small_dataset, toy_system, out, **choice), lambda *_: None)
-    steps = [line["step"] for line in read_record(out / "coder") if line["kind"] == "start"]
-    assert len(steps) == 2
-    assert steps[1] >= 5
-    whole = ask(small_dataset, toy_system, tmp_path / "whole", **choice)
-    train_all(whole)  # without Ray, unbroken
-    one, other = weights(out), weights(whole.out)
+
+    seen: list[tuple[int, int, str]] = []
+    results = train_system(broken, lambda *told: seen.append(told))
+    starts = [line["step"] for line in read_record(broken.out / "coder") if line["kind"] == "start"]
+    assert len(starts) == 3
+    assert starts[2] >= resumed + 10
+    assert [(r.stage, r.trained) for r in results] == [("coder", True), ("mean", True), ("mouth", True)]
+    assert seen[-1][0] == seen[-1][1] == 200 + 1 + 20
+    train_system(unbroken, lambda *_: None)
+    one, other = weights(unbroken.out), weights(broken.out)
     assert one.keys() == other.keys()
-    assert all(torch.equal(value, other[file][n]) for file, tensors in one.items() for n, value in tensors.items())
+    for file, tensors in one.items():
+        for name, value in tensors.items():
+            assert torch.equal(value, other[file][name]), (file, name)
+
+    for stage in ("coder", "mouth"):
+        steps = [line["step"] for line in read_record(broken.out / stage) if line["kind"] == "train"]
+        assert steps == sorted(set(steps))
+    artifact = read_artifact(broken.out / "mouth" / "artifact")
+    assert artifact.lineage.dataset == small_dataset.selection.dataset
+    assert artifact.lineage.selection == small_dataset.selection.digest
+    assert set(artifact.lineage.parents) == {"coder", "mean"}
+    assert set(artifact.measures) == {"known/l1", "new/l1", "known/held", "new/held"}
+    assert pending(broken) == []
+    assert [r.trained for r in train_system(broken, lambda *_: None)] == [False] * 3
+    assert not (broken.out / "coder" / "checkpoints").exists()
+    assert not (broken.out / ".ray").exists()
+
+
+def test_what_stops_a_stage_reaches_the_caller_as_it_is(cluster, small_dataset, toy_system, tmp_path):
+    """Raised in a worker, after no more than one restart of the group."""
+    only_women = small_dataset.selection.model_copy(
+        update={"samples": tuple(s for s in small_dataset.selection.samples if s.gender == "f")}
+    )
+    write_selection(tmp_path / "women", only_women)
+    request = ask(small_dataset, toy_system, tmp_path / "out", only=["mean"], workers=1, changes={})
+    with pytest.raises(Misuse, match="the mean face needs women and men"):
+        train_system(dataclasses.replace(request, selection=tmp_path / "women"), lambda *_: None)
