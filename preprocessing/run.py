@@ -16,7 +16,7 @@ from contracts.plan import PLAN_FILE, PlannedRow, read_plan
 from contracts.reasons import FailureCode
 from contracts.settings import canonical_digest
 from contracts.shards import Shard, ShardRecord, open_shard, write_shard
-from preprocessing.build import IngestSettings, Lines, Samples, build_row, failed
+from preprocessing.build import IngestSettings, Lines, Samples, build_row, failed, steps
 
 TRIES_AGAIN = 2  # of a shard whose worker died; then the row that kills workers is searched for
 Progress = Callable[[int, int, str], None]
@@ -65,8 +65,8 @@ def rows_digest(rows: list[PlannedRow]) -> str:
 
 def pending(dataset: Path, settings: IngestSettings) -> list[int]:
     """Numbers of the shards to make: those without a fitting record. Needs the plan, and nothing heavy."""
-    steps = settings.steps_digest
-    return [number for number, rows in _shards(dataset).items() if not _done(dataset, number, rows, steps)]
+    digest = settings.steps_digest
+    return [number for number, rows in _shards(dataset).items() if not _done(dataset, number, rows, digest)]
 
 
 def ingest(
@@ -121,6 +121,8 @@ def make_shard(
 
     Rows named in ``crashed`` are not touched: they end as failed(CRASHED).
     """
+    for step in steps(_tools(), settings):
+        step.open()
     samples: Samples = []
     lines: Lines = []
     for row in rows:

@@ -13,7 +13,7 @@ from contracts.manifest import row_from
 from contracts.plan import PlannedRow
 from contracts.reasons import Reason
 from contracts.sample import EYES_MIDPOINT, Frames, decode_features, decode_meta, decode_wav
-from preprocessing import build
+from preprocessing import build, steps
 from preprocessing.build import IngestSettings, build_row
 from preprocessing.step import Tools
 
@@ -197,7 +197,7 @@ def test_our_own_errors_are_failures_with_a_traceback(ingest, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr(build, "align", broken)
+    monkeypatch.setattr(steps, "align", broken)
     samples, lines = ingest("face.png")
     assert samples == []
     assert _ended(lines) == [("row", "failed", "INTERNAL")]
@@ -208,7 +208,7 @@ def test_a_full_disk_stops_the_run(ingest, monkeypatch):
     def full(*_):
         raise Transient("NO_SPACE: /somewhere")
 
-    monkeypatch.setattr(build, "align", full)
+    monkeypatch.setattr(steps, "align", full)
     with pytest.raises(Transient):
         ingest("face.png")
 
@@ -225,5 +225,5 @@ def test_the_steps_digest_knows_what_shapes_a_sample(monkeypatch):
     assert IngestSettings(rows_per_shard=8).steps_digest == digest
     assert IngestSettings(jpeg_quality=90).steps_digest != digest
     assert IngestSettings(limits=Limits(face_px=32)).steps_digest != digest
-    monkeypatch.setattr(build.Align, "version", build.Align.version + 1)
+    monkeypatch.setattr(steps.Align, "version", steps.Align.version + 1)
     assert IngestSettings().steps_digest != digest
