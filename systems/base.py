@@ -125,13 +125,21 @@ class Stage(ABC):
 
     @classmethod
     def load(cls, path: Path) -> nn.ModuleDict:
-        """The exported networks, in eval mode, frozen. Check the artifact's digests first."""
-        model = nn.ModuleDict(
-            {
-                n: kind.from_pretrained(path / n, use_safetensors=True, low_cpu_mem_usage=False)
-                for n, kind in cls.networks.items()
-            }
-        )
+        """The exported networks, in eval mode, frozen. Check the artifact's digests first.
+
+        Raises ``Misuse`` where weights and code do not fit: a network is never left with random weights in silence.
+        """
+        model = nn.ModuleDict()
+        for name, kind in cls.networks.items():
+            try:
+                model[name], found = kind.from_pretrained(
+                    path / name, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+                )
+            except RuntimeError as error:  # sizes differ
+                found = {"sizes": str(error).splitlines()[1:2]}
+            wrong = [f"{what}: {', '.join(map(str, keys))}" for what, keys in found.items() if keys]
+            if wrong:
+                raise Misuse(f"{path / name} was made by other code ({'; '.join(wrong)[:200]}): train {cls.name} again")
         return model.eval().requires_grad_(False)
 
     def picture(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> np.ndarray | None:

@@ -170,7 +170,8 @@ def _curves(lines: list[dict[str, Any]]) -> str:
             else:
                 group = 0
             groups[group][1].setdefault(key, []).append((line["step"], value))
-    drawn = [(title, curves) for title, curves in groups if curves]
+    # a single validation is in the table; as a curve it says nothing
+    drawn = [(title, curves) for title, curves in groups if max(map(len, curves.values()), default=0) > 1] or groups[:1]
     figure = Figure(figsize=(4.6 * len(drawn), 3.4), layout="constrained")
     for place, (title, curves) in enumerate(drawn, start=1):
         axes = figure.add_subplot(1, len(drawn), place)

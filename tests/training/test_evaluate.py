@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts.bundle import read_artifact
+from contracts.errors import Misuse
+from systems import catalogue
 from training.evaluate import evaluate_system, table
 
 
@@ -29,3 +31,26 @@ def test_evaluation_compares_with_the_baseline_on_both_splits(done, small_datase
     assert per_speaker["comparison"] == pytest.approx(trained["new/held"])
     assert per_speaker["speakers"] == 2
     assert [len(text.split()) for text in table(lines)] == [9] * len(lines)
+
+
+def test_weights_that_do_not_fit_the_code_are_refused(done, tmp_path, toy_system):
+    """Never a network that is partly random: a weight that the file lacks, or of another size."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    kind = catalogue.get(toy_system).stage("mouth")
+    folder = tmp_path / "artifact"
+    shutil.copytree(done.out / "mouth" / "artifact", folder)
+    file = next((folder / "mouth").glob("*.safetensors"))
+    weights = load_file(file)
+    for changed in (
+        {"out.weight": weights["out.weight"]},
+        weights | {"more": weights["out.bias"].clone()},
+        weights | {"out.bias": weights["out.bias"][:5].clone()},
+    ):
+        save_file(changed, file, metadata={"format": "pt"})
+        with pytest.raises(Misuse, match=r"made by other code.*train mouth again"):
+            kind.load(folder)
+    save_file(weights, file, metadata={"format": "pt"})
+    kind.load(folder)
