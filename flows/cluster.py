@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from contracts.errors import Misuse, Transient
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 LEAST_CPUS = 4  # logical: Ray Train's controller and helpers take slots beside the workers
 NOT_SHIPPED = ["work", ".venv", ".git", ".dvc", "**/__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"]
@@ -39,6 +42,8 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
         }
     else:
         options["runtime_env"] = {"working_dir": ".", "excludes": NOT_SHIPPED}
+    # ray.init puts a handler of its own in the place of ours, which ends the process with code 1
+    terminate, in_main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
     try:
         try:
             ray.init(address=address, **options)
@@ -46,6 +51,8 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
             raise Misuse(f"--address {address}: no Ray cluster answers there: {_line(error)}") from error
         except RuntimeError as error:
             raise Transient(f"Ray did not start: {_line(error)}") from error
+        if in_main:
+            signal.signal(signal.SIGTERM, terminate)
         _keep_private(TOKEN.expanduser())
         log.info("connected to Ray at %s", address)
         yield
@@ -53,6 +60,30 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def aside(work: Callable[[], T]) -> T:
+    """The result of ``work``, or what it raised, from another thread while this one waits for signals.
+
+    In the main thread Ray Train would take over Ctrl-C and never give it back. An interruption is raised here at
+    once; leaving :func:`cluster` then ends what ``work`` waits for.
+    """
+    ended: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            ended.append(work())
+        except BaseException as error:  # handed over, whatever it is
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="aside", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if failed:
+        raise failed[0]
+    return ended[0]
 
 
 def _keep_private(token: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
+log = logging.getLogger(__name__)
 PLAIN_EVERY_S = 5.0  # between two lines of progress where standard error is not a terminal
 
 
@@ -67,13 +69,30 @@ def note_error(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show(result: Mapping[str, Any], as_json: bool) -> None:
+def show(result: Mapping[str, Any], as_json: bool, out: TextIO | None = None) -> None:
     """The result of a command: one JSON object, or a line per entry; nested tables are indented."""
-    if as_json:
-        print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
-    else:
-        for line in lines(result):
-            print(line, flush=True)
+    said = [json.dumps(result, ensure_ascii=False, default=str)] if as_json else lines(result)
+    for line in said:
+        print(line, file=out or sys.stdout, flush=True)
+
+
+class Overheard:
+    """Stands in for standard output while packages work that print to it: what they say goes to the log."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *whole, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, whole):
+            log.info("printed: %s", line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Lines are logged as they end."""
+
+    def isatty(self) -> bool:
+        return False
 
 
 def lines(result: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -9,15 +9,15 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from contracts.errors import Exit, Reject, VoxfaceError
 from contracts.files import commit_bytes
-from flows.console import Progress, note_error, progress_bar, show
+from flows.console import Overheard, Progress, note_error, progress_bar, show
 from flows.places import Places
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Run:
     quiet: bool
     dry: bool
     record: Path
+    out: TextIO
     result: dict[str, Any] = field(default_factory=dict)
 
     def progress(self, title: str) -> AbstractContextManager[Progress]:
@@ -60,7 +61,7 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Print the result and keep it in the record."""
         self.result = dict(result)
-        show(result, self.json)
+        show(result, self.json, self.out)
 
 
 @contextmanager
@@ -82,11 +83,13 @@ def running(
     root.addHandler(handler)
     root.setLevel(logging.INFO)  # Prefect finds a handler here and writes nothing to the terminal
     logging.captureWarnings(True)
-    run = Run(command, places, json, quiet, dry_run, places.runs / f"{name}.json")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request to Prefect's server
+    run = Run(command, places, json, quiet, dry_run, places.runs / f"{name}.json", sys.stdout)
     code, error = Exit.DONE, ""
     log.info("started: %s", command_line())
     try:
-        yield run
+        with redirect_stdout(Overheard()):
+            yield run
     except BaseException as problem:
         code, error = exit_code(problem), str(problem)
         if not isinstance(problem, Ended):

@@ -48,18 +48,18 @@ def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
     """Run the flow for the stages ``todo``; what stands then. Whatever its tasks raise comes through."""
     from prefect import flow, task
     from prefect.artifacts import create_markdown_artifact
-    from training.report import write_training_report
 
-    from flows.cluster import cluster
+    from flows.cluster import aside, cluster
     from flows.retries import RETRIES
     from training.distributed import train_system
+    from training.report import write_training_report
 
     request = job.request
 
     @task(name="train stages", **RETRIES)
     def stages() -> int:
         with cluster(job.address):
-            return len(train_system(request, progress))
+            return len(aside(lambda: train_system(request, progress)))
 
     @task(name="mirror to MLflow", **RETRIES)
     def mirror() -> None:

@@ -168,3 +168,11 @@ def test_a_signal_ends_the_command_with_the_line_that_goes_on(tmp_path: Path, nu
     assert err.strip().endswith("To go on: voxface dataset verify 'some dataset'")
     (record,) = [json.loads(path.read_bytes()) for path in (tmp_path / "runs").glob("*.json")]
     assert record["exit_code"] == code
+
+
+def test_what_packages_print_goes_to_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running("try", work=tmp_path, json=True) as run:
+        print("a package", "is chatty")
+        run.finish({"made": 3})
+    assert json.loads(capsys.readouterr().out) == {"made": 3}
+    assert "printed: a package is chatty" in next((tmp_path / "runs").glob("*.log")).read_text()
