@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,8 @@ def cluster(tmp_path_factory, toy_system):
     ray.init(address="local", num_cpus=4, **options)
     yield
     ray.shutdown()
+    for left in (temporary, temporary.with_name(f"{temporary.name}-k")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def ask(small, system: str, out: Path, **changes) -> TrainRequest:
