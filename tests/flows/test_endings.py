@@ -139,13 +139,12 @@ def test_shares() -> None:
 
 
 WAIT = """
-import sys, time
-from pathlib import Path
+import os, sys, time
 sys.argv = ["voxface", "dataset", "verify", "some dataset"]
 from flows import __main__ as program
 import preprocessing.run
 def wait(dataset):
-    print("waiting", flush=True)
+    os.write(1, b"waiting\\n")
     time.sleep(60)
 preprocessing.run.verify = wait
 program.main()
