@@ -23,8 +23,9 @@ from systems.base import Batch, View
 
 Subset = Literal["train", "known", "new"]
 GENDERS = {"f": 0, "m": 1, "unknown": -1}
-KNOWN_SHORTEST = 3 * FPS  # frames; a shorter clip is trained on whole
+KNOWN_SHORTEST = 80  # frames; a shorter clip is trained on whole
 KNOWN_SHARE = 5  # the last fifth of a clip is kept from training
+KNOWN_LEAST = 32  # frames, and at least these: the longest window of a stage at ``tiny``
 KNOWN_GAP = -(-FPS // 2)  # frames; 0.5 s, rounded up
 STREAM_PASS = 2**32 - 1  # stands in an epoch's place where windows of an ordered pass are drawn
 
@@ -43,14 +44,15 @@ class Span:
 def span_of(sample: Chosen, subset: Subset) -> Span | None:
     """What ``subset`` may see of a sample; ``None``: nothing.
 
-    ``new``: samples of the validation split, whole. ``known``: the last fifth of a training clip of
-    at least 3 s. ``train``: training samples, such a clip only up to 0.5 s before that fifth.
+    ``new``: samples of the validation split, whole. ``known``: the last fifth, or 32 frames
+    where that is less, of a training clip of at least 80 frames. ``train``: training samples, such a clip
+    only up to 0.5 s before that part.
     """
     if (sample.split == "val") != (subset == "new"):
         return None
     if subset == "new" or sample.kind != "clip" or sample.frames < KNOWN_SHORTEST:
         return None if subset == "known" else Span(sample, 0, sample.frames)
-    known = sample.frames - sample.frames // KNOWN_SHARE
+    known = sample.frames - max(sample.frames // KNOWN_SHARE, KNOWN_LEAST)
     return Span(sample, known, sample.frames) if subset == "known" else Span(sample, 0, known - KNOWN_GAP)
 
 

@@ -127,15 +127,16 @@ def test_known_seconds_lie_half_a_second_from_any_trained_one():
         span = span_of(sample, subset)
         return span and (span.first, span.end)
 
-    assert bounds(chosen(100), "train") == (0, 67)
-    assert bounds(chosen(100), "known") == (80, 100)
-    assert bounds(chosen(74), "train") == (0, 74)  # under 3 s
-    assert bounds(chosen(74), "known") is None
+    assert bounds(chosen(200), "train") == (0, 147)
+    assert bounds(chosen(200), "known") == (160, 200)
+    assert bounds(chosen(100), "known") == (68, 100)  # a fifth would be shorter than a window
+    assert bounds(chosen(79), "train") == (0, 79)
+    assert bounds(chosen(79), "known") is None
     assert bounds(chosen(100), "new") is None
     assert bounds(chosen(100, "val"), "new") == (0, 100)
     assert bounds(chosen(100, "val"), "train") is None
     assert bounds(chosen(1, kind="face"), "train") == (0, 1)
-    for frames in range(75, 400):
+    for frames in range(80, 400):
         assert bounds(chosen(frames), "known")[0] - bounds(chosen(frames), "train")[1] >= 12.5
 
 
@@ -163,7 +164,7 @@ def test_the_spectrogram_is_of_the_span_alone(small_dataset):
     key = batch["key"][0]
     sample = next(s for s in small_dataset.selection.samples if s.key == key)
     sound = decode_wav(open_shard(small_dataset.dataset, sample.shard).read(key, ("wav",))["wav"])
-    expected = power_spectrogram(six_seconds(sound[72 * 640 : 90 * 640]))
+    expected = power_spectrogram(six_seconds(sound[58 * 640 : 90 * 640]))
     assert np.array_equal(batch["spectrogram"][0].numpy(), expected)
 
 
