@@ -12,6 +12,7 @@ QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # nothing is fetched behind the user's back
     "HF_HUB_OFFLINE": "1",
