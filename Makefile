@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setup: making .venv (about three minutes the first time)"
 	@$(PYTHON) -m venv .venv
 	@echo "setup: packages of requirements.lock"
-	@$(PIP) install --no-deps --only-binary :all: -r requirements.lock
+	@$(PIP) install --no-deps --prefer-binary -r requirements.lock
 	@echo "setup: torch"
 	@$(PIP) install torch==2.13.0
 	@$(PIP) install --no-deps --no-build-isolation -e .
