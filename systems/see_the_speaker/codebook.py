@@ -11,6 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from systems.see_the_speaker.equalised import EqualConv
 from systems.see_the_speaker.image_autoencoder import FuseUp
 from systems.see_the_speaker.warp import resize
 
@@ -80,9 +81,10 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
     ``widths``: channels from the grid up, each size twice the one before. Where the motion space hands
     over warped maps (``joined``: their channels, coarsest first, sizes from twice the grid up), they are
     mixed in with a weight ``w``, CodeFormer's controllable feature transformation: 0 reads the codes alone,
-    1 trusts the maps. ``copy_image``: with w also the source picture itself, warped at high resolution, and
-    what the motion space painted are added, so that painting starts from there.  # not in the paper: the
-    transformation is CodeFormer's; the copy shows a face after few steps
+    1 trusts the maps. ``copy_image``: painting starts from a picture, with w the source itself, warped at
+    high resolution, with what the motion space painted; without it the colours that the codes stand for.
+    # not in the paper: the transformation is CodeFormer's; the start shows a face after few steps.
+    ``equalised``: layers for a learning rate of 2e-3, otherwise plain ones for CodeFormer's 1e-4.
     """
 
     @register_to_config
@@ -92,15 +94,15 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
         widths: Sequence[int] = (512, 256, 256, 128, 128, 64),
         joined: Sequence[int] = (512, 256, 128, 64),
         copy_image: bool = False,
+        equalised: bool = False,
     ) -> None:
         super().__init__()
-        self.entry = FuseUp(width, 0, widths[0], up=False)
-        self.ups = nn.ModuleList([FuseUp(a, 0, b) for a, b in pairwise(widths)])
-        self.mixers = nn.ModuleList([nn.Conv2d(j + c, 2 * c, 3, padding=1) for j, c in zip(joined, widths[1:])])
-        self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        for mixer in self.mixers:
-            nn.init.zeros_(mixer.weight)
-            nn.init.zeros_(mixer.bias)
+        conv = EqualConv if equalised else _plain_conv
+        self.entry = FuseUp(width, 0, widths[0], up=False, conv=conv)
+        self.ups = nn.ModuleList([FuseUp(a, 0, b, conv=conv) for a, b in pairwise(widths)])
+        self.mixers = nn.ModuleList([EqualConv(j + c, 2 * c, zero=True) for j, c in zip(joined, widths[1:])])
+        self.paint = EqualConv(widths[-1], 3, zero=copy_image)
+        self.tint = nn.Conv2d(width, 3, 1) if copy_image else None
 
     def forward(self, z_q: Tensor, skips: Sequence[Tensor], base: Tensor, w: Tensor) -> Tensor:
         """``z_q`` [B, width, g, g]; ``skips`` warped maps finest first; ``base`` [B, 3, S, S] the warped source
@@ -113,11 +115,24 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
             if i < len(self.mixers):
                 scale, shift = self.mixers[i](torch.cat([maps[i], x], 1)).chunk(2, 1)
                 x = x + weight * (scale * x + shift)
-        painted = self.paint(x)
-        if not self.config.copy_image:
-            return painted
-        # The codes' picture is worth what the copy is not: full at w = 0, a correction at w = 1.
-        return weight * base + painted * (1 - 0.9 * weight)
+        if self.tint is None:
+            return self.paint(x)
+        return weight * base + (1 - weight) * enlarge(self.tint(z_q), base.shape[-1]) + self.paint(x)
+
+    @torch.no_grad()
+    def start_from(self, z_q: Tensor, colours: Tensor) -> None:
+        """Fit ``tint`` to ``colours`` [N, 3] of places with codes ``z_q`` [N, width], by least squares."""
+        if self.tint is None:
+            return
+        inputs = torch.cat([z_q, torch.ones(len(z_q), 1)], 1).double()
+        gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1]).double()
+        weight = torch.linalg.solve(gram, inputs.T @ colours.double()).float()
+        self.tint.weight.copy_(weight[:-1].T[:, :, None, None])
+        self.tint.bias.copy_(weight[-1])
+
+
+def _plain_conv(inputs: int, outputs: int) -> nn.Module:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 def bicubic_from_grid(image: Tensor, grid: int) -> Tensor:

@@ -30,6 +30,7 @@ class HRCodebookSettings(StageSettings):
     commitment: float = 0.25  # β of eq. (19), CodeFormer's
     critic_channels: tuple[int, ...] = (64, 128, 256, 512)
     copy_image: bool = False
+    equalised: bool = False
     learning_rate: float = 1e-4  # §IV-E, high-resolution component
     weight_code: float = 1.0
     weight_vgg: float = 1.0  # eq. (14)
@@ -54,7 +55,8 @@ class HRCodebook(TrainedStage):
             widths=(128, 96, 64, 48, 32),
             critic_channels=(32, 64, 128, 128),
             copy_image=True,
-            learning_rate=5e-4,
+            equalised=True,
+            learning_rate=2e-3,
             weight_vgg=0.1,
             weight_adv=0.02,
             validate_every=500,
@@ -67,6 +69,7 @@ class HRCodebook(TrainedStage):
             widths=(48, 32, 24, 16),
             critic_channels=(12, 24, 48),
             copy_image=True,
+            equalised=True,
             learning_rate=2e-3,
             weight_code=0.25,
             weight_vgg=0.02,
@@ -96,7 +99,7 @@ class HRCodebook(TrainedStage):
         return nn.ModuleDict(
             {
                 "codebook": Codebook(s.codes, channels[-1], s.commitment),
-                "hr_decoder": HighResolutionDecoder(channels[-1], s.widths, joined, s.copy_image),
+                "hr_decoder": HighResolutionDecoder(channels[-1], s.widths, joined, s.copy_image, s.equalised),
                 "discriminator": Discriminator(s.critic_channels),
                 "conre": Frozen({"face_encoder": parents["conre"]["face_encoder"]}),
                 "motion_space": Frozen(parents["motion_space"]),
@@ -104,13 +107,20 @@ class HRCodebook(TrainedStage):
         )
 
     def prepare(self, model: nn.ModuleDict, batches: Iterable[Batch]) -> None:
-        """Codes by k-means over z_wr of the training data."""
-        with torch.no_grad():
-            maps = [self._wrap(model, batch["frames"][:, :1], batch["landmarks"][:, :1])[1].z_wr for batch in batches]
-        if maps:
-            vectors = torch.cat(maps).permute(0, 2, 3, 1).flatten(0, 2)
-            keep = torch.linspace(0, len(vectors) - 1, min(len(vectors), 16_384)).long()
-            model["codebook"].start_from(vectors[keep])
+        """Codes by k-means over z_wr of the training data, and the colours that they stand for."""
+        vectors, colours = [], []
+        for batch in batches:
+            with torch.no_grad():
+                z_wr = self._wrap(model, batch["frames"][:, :1], batch["landmarks"][:, :1])[1].z_wr
+            vectors.append(z_wr.permute(0, 2, 3, 1).flatten(0, 2))
+            colours.append(resize(batch["frames"][:, 0], z_wr.shape[-1]).permute(0, 2, 3, 1).flatten(0, 2))
+        if vectors:
+            z, colour = torch.cat(vectors), torch.cat(colours)
+            keep = torch.linspace(0, len(z) - 1, min(len(z), 16_384)).long()
+            model["codebook"].start_from(z[keep])
+            with torch.no_grad():
+                z_q = model["codebook"](z[keep].T[None, :, :, None])[0][0, :, :, 0].T
+            model["hr_decoder"].start_from(z_q, colour[keep])
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
         """Adam for either side."""

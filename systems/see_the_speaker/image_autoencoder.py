@@ -5,14 +5,15 @@ They are not conre's E_f and D_f, although the paper gives both the same letter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+
+from systems.see_the_speaker.equalised import EqualConv
 
 
 class ResDown(nn.Module):
@@ -20,9 +21,9 @@ class ResDown(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(inputs, inputs, 3, padding=1)
-        self.second = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.first = EqualConv(inputs, inputs)
+        self.second = EqualConv(inputs, outputs)
+        self.skip = EqualConv(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, s, s] -> [B, outputs, s / 2, s / 2]."""
@@ -34,19 +35,28 @@ class ResDown(nn.Module):
 class FuseUp(nn.Module):
     """Decoder block: doubles the size (``up``), joins the map handed over at that size, convolves."""
 
-    def __init__(self, inputs: int, joined: int, outputs: int, up: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        joined: int,
+        outputs: int,
+        up: bool = True,
+        conv: Callable[[int, int], nn.Module] = EqualConv,
+    ) -> None:
         super().__init__()
         self.up = up
-        self.first = nn.Conv2d(inputs + joined, outputs, 3, padding=1)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.first = conv(inputs, outputs)
+        self.join = conv(joined, outputs) if joined else None
+        self.second = conv(outputs, outputs)
 
     def forward(self, x: Tensor, joined: Tensor | None = None) -> Tensor:
         """[B, inputs, s, s] and [B, joined, 2 s, 2 s] -> [B, outputs, 2 s, 2 s]."""
+        x = self.first(x)  # before it grows: a quarter of the work
         if self.up:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-        if joined is not None:
-            x = torch.cat([x, joined], 1)
-        x = F.leaky_relu(self.first(x), 0.2)
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        if self.join is not None and joined is not None:
+            x = (x + self.join(joined)) * 0.5**0.5
+        x = F.leaky_relu(x, 0.2)
         return F.leaky_relu(self.second(x), 0.2)
 
 
@@ -59,7 +69,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, channels: Sequence[int] = (16, 32, 64)) -> None:
         super().__init__()
-        self.entry = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.entry = EqualConv(3, channels[0])
         self.downs = nn.ModuleList([ResDown(a, b) for a, b in pairwise(channels)])
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -84,10 +94,7 @@ class ImageDecoder(ModelMixin, ConfigMixin):
         # The maps finer than z_wr come along, warped by the same flow: LIA's decoder reads them so.
         self.entry = FuseUp(coarse_first[0], 0, coarse_first[0], up=False)
         self.ups = nn.ModuleList([FuseUp(a, b, b) for a, b in pairwise(coarse_first)])
-        self.paint = nn.Conv2d(coarse_first[-1], 3, 3, padding=1)
-        if copy_image:
-            nn.init.zeros_(self.paint.weight)
-            nn.init.zeros_(self.paint.bias)
+        self.paint = EqualConv(coarse_first[-1], 3, zero=copy_image)
 
     def forward(self, z_wr: Tensor, skips: Sequence[Tensor], warped: Tensor) -> Tensor:
         """``z_wr`` [B, C, g, g], ``skips`` warped maps finest first, ``warped`` [B, 3, S, S] -> [B, 3, S, S]."""
@@ -105,8 +112,8 @@ class Discriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for a, b in zip((3, *channels), channels):
-            layers += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        self.body = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 3, padding=1))
+            layers += [EqualConv(a, b, 3, stride=2), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*layers, EqualConv(channels[-1], 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, 3, S, S] -> logits [B, 1, s, s]; above 0: taken for a photograph."""

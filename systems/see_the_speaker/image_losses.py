@@ -26,15 +26,16 @@ def image_losses(
 ) -> Losses:
     """Eq. (14): L_re + L_vgg + L_adv of ``result`` against ``target`` [B, 3, S, S] in [-1, 1].
 
-    ``features``: the face encoder that stands in for VGG19. ``judged``: how many items D sees (0: all).
+    ``features``: the face encoder that stands in for VGG19. ``judged``: how many items the two
+    networks see (0: all).
     """
     l_re = (target - result).abs().mean()  # eq. (15), §III-B1
     total, terms = l_re, {"l_re": l_re}
     if weight_vgg:
-        side = features.config.size
+        side, few = features.config.size, slice(judged or None)
         with torch.no_grad():
-            theirs = features.features(resize(target, side))
-        ours = features.features(resize(result, side))
+            theirs = features.features(resize(target[few], side))
+        ours = features.features(resize(result[few], side))
         l_vgg = torch.stack([(a - b).abs().mean() for a, b in zip(ours, theirs)]).sum()  # eq. (16), §III-B1
         total, terms = total + weight_vgg * l_vgg, terms | {"l_vgg": l_vgg}
     if weight_adv:

@@ -39,10 +39,10 @@ class LipLandmarks(TrainedStage):
     presets: ClassVar[Mapping[str, LipLandmarksSettings]] = {
         "paper": LipLandmarksSettings(steps=50_000, batch=16),
         "small": LipLandmarksSettings(
-            steps=2000, batch=16, speech="mel", hidden=192, learning_rate=5e-4, weight_spread=0.3, validate_every=250
+            steps=2000, batch=16, speech="mel", hidden=192, learning_rate=5e-4, weight_spread=1.0, validate_every=250
         ),
         "tiny": LipLandmarksSettings(
-            steps=60, batch=8, frames=48, speech="mel", hidden=64, learning_rate=2e-3, weight_spread=0.3
+            steps=120, batch=8, frames=48, speech="mel", hidden=64, learning_rate=2e-3, weight_spread=1.0
         ),
     }
     networks: ClassVar[Mapping[str, Any]] = {"lip_predictor": LipPredictor}

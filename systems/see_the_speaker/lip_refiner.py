@@ -9,6 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from systems.common.landmarks import HEAD_FRAME, place_lips
+from systems.see_the_speaker.equalised import EqualConv, EqualLinear
 
 LIP_POINTS = 40  # the outer ring of 20, then the inner
 
@@ -32,17 +33,15 @@ class LipGuider(ModelMixin, ConfigMixin):
         self.register_buffer("mean_frame", torch.tensor([0.5, 0.5, -1.5, 0.0]))
         self.register_buffer("mean_lips", torch.zeros(LIP_POINTS, 2))
         self.register_buffer("deviation_lips", torch.ones(LIP_POINTS, 2))
-        self.place_head = nn.Linear(width_id + width_m, HEAD_FRAME)
-        nn.init.zeros_(self.place_head.weight)
-        nn.init.zeros_(self.place_head.bias)
-        self.shape = nn.Sequential(nn.Linear(LIP_POINTS * 2, width), nn.LeakyReLU(0.2), nn.Linear(width, width))
-        self.draw_in = nn.Conv2d(3, hidden, 3, stride=2, padding=1)  # 4 grid -> 2 grid
-        self.fine = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.coarse = nn.Conv2d(hidden, width, 3, stride=2, padding=1)  # 2 grid -> grid
+        self.place_head = EqualLinear(width_id + width_m, HEAD_FRAME, zero=True)
+        self.shape = nn.Sequential(EqualLinear(LIP_POINTS * 2, width), nn.LeakyReLU(0.2), EqualLinear(width, width))
+        self.draw_in = EqualConv(3, hidden, stride=2)  # 4 grid -> 2 grid
+        self.fine = EqualConv(hidden, hidden)
+        self.coarse = EqualConv(hidden, width, stride=2)  # 2 grid -> grid
 
     def place(self, z_id: Tensor, z_m: Tensor) -> Tensor:
         """Head frame [B, 4] (x, y, log size, angle in 0..1 of the picture) of the face that the codes describe."""
-        return self.mean_frame + 0.1 * self.place_head(torch.cat([z_id, z_m], 1))
+        return self.mean_frame + 0.3 * self.place_head(torch.cat([z_id, z_m], 1))
 
     def forward(self, lips: Tensor, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pose-free ``lips`` [B, 40, 2], head ``frame`` [B, 4] -> z_l in three parts.
@@ -69,14 +68,11 @@ class LipRefiner(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, channels: int = 64, guidance: int = 32, guidance_fine: int = 16, hidden: int = 48) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels + guidance, hidden, 3, padding=1)
-        self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.out = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.flow_in = nn.Conv2d(hidden + guidance_fine, guidance_fine, 3, padding=1)
-        self.flow_out = nn.Conv2d(guidance_fine, 2, 3, padding=1)
-        for layer in (self.out, self.flow_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.first = EqualConv(channels + guidance, hidden)
+        self.second = EqualConv(hidden, hidden)
+        self.out = EqualConv(hidden, channels, zero=True)
+        self.flow_in = EqualConv(hidden + guidance_fine, guidance_fine)
+        self.flow_out = EqualConv(guidance_fine, 2, zero=True)
 
     def forward(self, z_w: Tensor, z_l: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """``z_w`` [B, C, g, g], ``z_l`` as the guider's -> z_wr [B, C, g, g], the lips' flow [B, 2, 2 g, 2 g]."""
@@ -86,7 +82,7 @@ class LipRefiner(ModelMixin, ConfigMixin):
         z_wr = z_w + F.avg_pool2d(region, 2) * self.out(x)  # eq. (13), §III-B1
         y = F.interpolate(x, scale_factor=2, mode="nearest")
         y = F.leaky_relu(self.flow_in(torch.cat([y, fine], 1)), 0.2)
-        return z_wr, 0.1 * region * self.flow_out(y)
+        return z_wr, 0.3 * region * self.flow_out(y)
 
 
 def _draw(placed: Tensor, side: int) -> Tensor:

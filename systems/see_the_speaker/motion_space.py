@@ -18,7 +18,7 @@ from systems.see_the_speaker.image_autoencoder import Discriminator, ImageDecode
 from systems.see_the_speaker.image_losses import STAND_INS, discriminator_loss, image_losses
 from systems.see_the_speaker.lip_refiner import LipGuider, LipRefiner
 from systems.see_the_speaker.motion_wrapper import CodeEncoder, MotionWrapper
-from systems.see_the_speaker.motion_wrapping import Wrapped, decode, read_motion, read_source, wrap
+from systems.see_the_speaker.motion_wrapping import Wrapped, decode, flow_error, read_motion, read_source, wrap
 
 LIP_CONTEXT = 6  # frames of sound on each side of a frame that the lip predictor hears, at every preset
 
@@ -45,6 +45,8 @@ class MotionSpaceSettings(StageSettings):
     weight_adv: float = 1.0  # eq. (14)
     weight_head: float = 1.0
     weight_lips: float = 0.0
+    weight_flow: float = 0.0
+    relative: bool = False
     critic_items: int = 0  # items of a batch that the discriminator sees; 0: all
     predicted_lips: float = 0.5  # share of items whose lips come from lip_landmarks instead of the picture
     refiner_off: float = 0.1  # share of items without the refiner, so that both ways are trained
@@ -64,7 +66,7 @@ class MotionSpace(TrainedStage):
             channels=(32, 64, 96, 128, 128),
             squeezed=16,
             hidden=256,
-            width_id=128,
+            width_id=64,
             width_m=64,
             style=128,
             flow_channels=(128, 128, 96, 64, 48),
@@ -76,10 +78,12 @@ class MotionSpace(TrainedStage):
             weight_vgg=0.1,
             weight_adv=0.02,
             weight_lips=0.5,
+            weight_flow=1.0,
+            relative=True,
             validate_every=500,
         ),
         "tiny": MotionSpaceSettings(
-            steps=80,
+            steps=120,
             batch=12,
             size=64,
             channels=(12, 24, 48),
@@ -88,7 +92,7 @@ class MotionSpace(TrainedStage):
             width_id=32,
             width_m=32,
             style=64,
-            flow_channels=(48, 48, 48, 32),
+            flow_channels=(48, 32, 24, 16),
             guidance=24,
             guidance_fine=12,
             refiner_hidden=32,
@@ -97,6 +101,8 @@ class MotionSpace(TrainedStage):
             weight_vgg=0.02,
             weight_adv=0.005,
             weight_lips=0.5,
+            weight_flow=2.0,
+            relative=True,
             critic_items=4,
         ),
     }
@@ -132,7 +138,7 @@ class MotionSpace(TrainedStage):
                 "image_encoder": ImageEncoder(s.channels),
                 "identity_encoder": CodeEncoder(latent, s.squeezed, s.pool, s.hidden, s.width_id),
                 "motion_encoder": CodeEncoder(latent, s.squeezed, s.pool, s.hidden, s.width_m),
-                "motion_wrapper": MotionWrapper(s.width_id, s.width_m, s.style, grid, s.flow_channels),
+                "motion_wrapper": MotionWrapper(s.width_id, s.width_m, s.style, grid, s.flow_channels, s.relative),
                 "lip_guider": LipGuider(s.width_id, s.width_m, grid, s.guidance_fine, s.guidance),
                 "lip_refiner": LipRefiner(latent, s.guidance, s.guidance_fine, s.refiner_hidden),
                 "image_decoder": ImageDecoder(s.channels, s.copy_image),
@@ -185,6 +191,11 @@ class MotionSpace(TrainedStage):
         head = (wrapped.frame - head_frame(landmarks)).abs().mean()
         losses.total = losses.total + s.weight_head * head
         losses.terms["head"] = head.detach()
+        if s.weight_flow:
+            # not in the paper: landmarks say where the flow must lead, where the picture alone says little
+            flow = flow_error(wrapped.flow, batch["landmarks"][:, 0], landmarks).mean()
+            losses.total = losses.total + s.weight_flow * flow
+            losses.terms["flow"] = flow.detach()
         if s.weight_lips:
             # not in the paper: the mouth is a hundredth of the picture, and short training would pass it over
             lips = _masked_l1(target, result, lip_mask(landmarks, s.size)).mean()
@@ -210,6 +221,8 @@ class MotionSpace(TrainedStage):
             "lip_l1_true_lips": _masked_l1(target, with_true, mask),
             "lip_l1_without_refiner": _masked_l1(target, without, mask),
             "lip_l1_copy": _masked_l1(target, source, mask),
+            "flow_error": flow_error(wrapped.flow, batch["landmarks"][:, 0], batch["landmarks"][:, 1]),
+            "flow_error_still": flow_error(0 * wrapped.flow, batch["landmarks"][:, 0], batch["landmarks"][:, 1]),
             "head_error": (wrapped.frame - head_frame(batch["landmarks"][:, 1]))[:, :2].norm(dim=1),
         }
 

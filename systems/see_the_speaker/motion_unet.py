@@ -61,14 +61,16 @@ class MotionUNet(ModelMixin, ConfigMixin):
     Motion is standardised here (``standardise``, ``restore``), by buffers. ``relative``: it is the
     displacement from the reference's code, not the code: identity that leaks into z_m cancels, and an
     untrained network moves about the portrait's own pose.  # not in the paper
-    ``from_gaussian``: the network adds to √(1 - ᾱ) x_t, the best guess for white noise of unit variance, so
-    that training starts from the closed form.  # not in the paper: a start for short training
+    ``from_gaussian``: the network adds to the best guess for a Gaussian process over time, the same for every
+    dimension, with the covariance of the training data, given the noised and the known frames
+    (:meth:`gaussian`): what is drawn is smooth from the start.  # not in the paper: for short training
     ``frames``, ``overlap``, ``context``, ``steps``: how it was trained to be used: frames of a window, those
     it shares with the window before, frames of sound to each side, denoising steps.
     """
 
     mean: Tensor
     deviation: Tensor
+    covariance: Tensor
 
     @register_to_config
     def __init__(
@@ -93,6 +95,8 @@ class MotionUNet(ModelMixin, ConfigMixin):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
+        if from_gaussian:
+            self.register_buffer("covariance", torch.eye(frames))
         self.features = SpeechFeatures(speech, transformer, pair)
         self.speech_in = nn.Linear(self.features.width, speech_width)
         embedding = 4 * channels
@@ -140,6 +144,15 @@ class MotionUNet(ModelMixin, ConfigMixin):
         features = self.features(audio)
         return self.speech_in(features[:, context : features.shape[1] - context])
 
+    def gaussian(self, x: Tensor, keep: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+        """Noise in ``x`` [B, n, d] as a Gaussian process over time would have it; arguments as ``forward``'s."""
+        # Frames are observations of x_0: known ones all but exact, the others with the variance of their noise.
+        keep = keep[:, None]
+        variance = torch.where(mask > 0, 1e-4, (1 - keep) / keep)
+        seen = torch.where(mask[..., None] > 0, known, x / keep.sqrt()[..., None])
+        x_0 = self.covariance @ torch.linalg.solve(self.covariance + torch.diag_embed(variance), seen)
+        return (x - keep.sqrt()[..., None] * x_0) / (1 - keep).sqrt()[..., None]
+
     def forward(
         self, x: Tensor, t: Tensor, keep: Tensor, speech: Tensor, known: Tensor, mask: Tensor, reference: Tensor
     ) -> Tensor:
@@ -165,7 +178,7 @@ class MotionUNet(ModelMixin, ConfigMixin):
                 h = layer(F.interpolate(h, scale_factor=2, mode="nearest"))
         e = self.out(F.silu(self.norm_out(h))).transpose(1, 2)
         if self.config.from_gaussian:
-            e = e + (1 - keep).sqrt()[:, None, None] * x
+            e = e + self.gaussian(x, keep, known, mask)
         return e
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from contracts.face import LIPS
 from systems.see_the_speaker.warp import resize, warp
 
 
@@ -59,11 +61,12 @@ def wrap(nets: Mapping[str, Any], source: Source, z_m: Tensor, lips: Tensor, ref
 
     ``refine`` [B]: 1 where the lip refiner acts, 0 where z_wr stays z_w; None: everywhere.
     """
-    flow, logit = nets["motion_wrapper"](source.z_id, z_m)
+    motion = nets["motion_wrapper"].displacement(z_m, source.z_m)
+    flow, logit = nets["motion_wrapper"](source.z_id, motion)
     o = torch.sigmoid(logit)  # 1: not occluded
     latent = source.maps[-1]
     z_w = resize(o, latent.shape[-1]) * warp(latent, flow)  # eq. (12), §III-B1
-    frame = nets["lip_guider"].place(source.z_id, z_m)
+    frame = nets["lip_guider"].place(source.z_id, motion)
     # The lips are drawn where the codes say; drawing them must not pull the codes about.
     z_l = nets["lip_guider"](lips, frame.detach())
     z_wr, lip_flow = nets["lip_refiner"](z_w, z_l)  # eq. (13), §III-B1
@@ -74,6 +77,16 @@ def wrap(nets: Mapping[str, Any], source: Source, z_m: Tensor, lips: Tensor, ref
     flow = resize(flow, side) + resize(lip_flow, side)
     skips = [resize(o, x.shape[-1]) * warp(x, flow) for x in source.maps[:-1]]
     return Wrapped(z_w, z_wr, skips, warp(source.image, flow), flow, frame)
+
+
+def flow_error(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """How far the flow [B, 2, f, f] misses the landmarks, and the lips once more, in half sides, per item [B].
+
+    ``source``, ``target`` [B, 478, 2] in 0..1: at the target's landmarks the flow should lead to the source's.
+    """
+    there = F.grid_sample(flow, (2 * target - 1)[:, None], padding_mode="border", align_corners=False)[:, :, 0]
+    miss = (there.transpose(1, 2) - 2 * (source - target)).abs().mean(2)
+    return miss.mean(1) + miss[:, list(LIPS)].mean(1)
 
 
 def decode(nets: Mapping[str, Any], wrapped: Wrapped) -> Tensor:

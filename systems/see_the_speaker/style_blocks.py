@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from systems.see_the_speaker.equalised import EqualLinear
+
 
 class ModulatedConv(nn.Module):
     """A convolution whose input channels a style scales, its output brought back to unit deviation."""
@@ -16,9 +18,7 @@ class ModulatedConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.affine = nn.Linear(style, inputs)
-        nn.init.normal_(self.affine.weight, std=1 / math.sqrt(style))
-        nn.init.ones_(self.affine.bias)
+        self.affine = EqualLinear(style, inputs, bias=1.0)
         self.gain = 1 / math.sqrt(inputs * kernel * kernel)  # equalised learning rate
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:

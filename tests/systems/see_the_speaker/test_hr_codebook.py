@@ -9,5 +9,7 @@ from systems.see_the_speaker.motion_space import MotionSpace
 class TestHRCodebook(TrainedContract):
     system = "see_the_speaker"
     stage = HRCodebook
+    items = 2
     lineage = (Conre, LipLandmarks, MotionSpace)
     batch_measures = ("perplexity",)
+    paper_parameters = 16.156

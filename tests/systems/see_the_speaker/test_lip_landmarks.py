@@ -6,3 +6,4 @@ from systems.see_the_speaker.lip_landmarks import LipLandmarks
 class TestLipLandmarks(TrainedContract):
     system = "see_the_speaker"
     stage = LipLandmarks
+    paper_parameters = 98.74

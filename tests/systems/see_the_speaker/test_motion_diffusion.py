@@ -9,4 +9,6 @@ from systems.see_the_speaker.motion_space import MotionSpace
 class TestMotionDiffusion(TrainedContract):
     system = "see_the_speaker"
     stage = MotionDiffusion
+    items = 2
     lineage = (Conre, LipLandmarks, MotionSpace)
+    paper_parameters = 331.01
