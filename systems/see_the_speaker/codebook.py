@@ -124,8 +124,8 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
         """Fit ``tint`` to ``colours`` [N, 3] of places with codes ``z_q`` [N, width], by least squares."""
         if self.tint is None:
             return
-        inputs = torch.cat([z_q, torch.ones(len(z_q), 1)], 1).double()
-        gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1]).double()
+        inputs = torch.cat([z_q, z_q.new_ones(len(z_q), 1)], 1).double()
+        gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1]).to(inputs)
         weight = torch.linalg.solve(gram, inputs.T @ colours.double()).float()
         self.tint.weight.copy_(weight[:-1].T[:, :, None, None])
         self.tint.bias.copy_(weight[-1])

@@ -144,7 +144,7 @@ class HRCodebook(TrainedStage):
         frames, landmarks = batch["frames"], batch["landmarks"]
         alone = torch.rand(len(frames), generator=rng).to(frames.device) < s.codes_alone
         picked = torch.where(alone, 1, 0)
-        source = frames[torch.arange(len(frames)), picked]
+        source = frames[torch.arange(len(frames), device=frames.device), picked]
         pair = torch.stack([source, frames[:, 1]], 1)
         with torch.no_grad():
             read, wrapped = self._wrap(model, pair, landmarks)

@@ -149,7 +149,7 @@ class MotionDiffusion(TrainedStage):
             unet.deviation.copy_((z - unet.mean).square().mean((0, 1)).sqrt().clamp_min(1e-4))
             if self.settings.from_gaussian:
                 x = ((z - unet.mean) / unet.deviation).transpose(1, 2).flatten(0, 1)
-                unet.covariance.copy_(x.T @ x / len(x) + 1e-3 * torch.eye(x.shape[1]))
+                unet.covariance.copy_(x.T @ x / len(x) + 1e-3 * torch.eye(x.shape[1]).to(x))
         unet.features.measure(sounds)
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:

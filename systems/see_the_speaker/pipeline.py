@@ -149,7 +149,7 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
     def _start(self, number: int, request: Request) -> _Film:
         if request.frames == 0:
             raise Misuse("the speech is shorter than one frame (40 ms)")
-        picture = torch.from_numpy(np.ascontiguousarray(self.portrait(request))).to(self._device)
+        picture = torch.from_numpy(np.array(self.portrait(request))).to(self._device)
         picture = picture.permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             side = self.lip_guider.config.grid << (len(self.hr_decoder.config.widths) - 1)
