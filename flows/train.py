@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_BYTES = 2_000_000_000  # room for a stage's checkpoints at the presets that run on a CPU
 TINY_STAGE_SECONDS = 60  # per stage at preset tiny, worker start included
+MIRROR_SECONDS = 10.0  # between two looks of MLflow at a running stage
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,27 @@ class TrainJob:
     request: TrainRequest
     address: str
     tracking_uri: str
+
+
+class Mirror:
+    """Passes progress on, and sends what the stages have recorded so far to MLflow every few seconds."""
+
+    def __init__(self, job: TrainJob, progress: Progress) -> None:
+        self.job, self.progress = job, progress
+        self.sent = time.monotonic()
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        """Draw the progress; mirror where it is time."""
+        self.progress(done, total, note)
+        if time.monotonic() - self.sent >= MIRROR_SECONDS:
+            self.send()
+            self.sent = time.monotonic()
+
+    def send(self) -> None:
+        """Mirror all that is recorded. MLflow being away is logged there, never raised."""
+        from training.tracking import forward
+
+        forward(self.job.request.out, tracking_uri=self.job.tracking_uri, experiment=self.job.request.system)
 
 
 def stages_done(out: Path) -> list[dict[str, Any]]:
@@ -55,17 +78,16 @@ def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
     from training.report import write_training_report
 
     request = job.request
+    mirrored = Mirror(job, progress)
 
     @task(name="train stages", **RETRIES)
     def stages() -> int:
         with cluster(job.address):
-            return len(aside(lambda: train_system(request, progress)))
+            return len(aside(lambda: train_system(request, mirrored)))
 
     @task(name="mirror to MLflow", **RETRIES)
     def mirror() -> None:
-        from training.tracking import forward
-
-        forward(request.out, tracking_uri=job.tracking_uri, experiment=request.system)
+        mirrored.send()
 
     @task(name="report", **RETRIES)
     def report() -> dict[str, Any]:
