@@ -64,9 +64,8 @@ def _job(
         raise Misuse("name the clips by either --manifest FILE or --folder DIR")
     if not source.exists():
         raise Misuse(f"{source} does not exist: check --manifest or --folder")
-    from preprocessing.run import IngestSettings
-
     from preprocessing.corpora import read_manifest
+    from preprocessing.run import IngestSettings
 
     root = data_root or (source if source.is_dir() else source.parent)
     if not root.is_dir():
