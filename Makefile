@@ -37,7 +37,7 @@ run: setup
 	@$(BIN)/voxface runs --made
 
 test: setup
-	@$(QUIET) $(BIN)/python -m pytest
+	@$(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	@$(BIN)/ruff check .

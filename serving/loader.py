@@ -57,7 +57,7 @@ def load_pipeline(folder: Path, device: str = "cpu") -> tuple[TalkingFacePipelin
         path = folder / kind.name
         try:
             model = kind.load(path)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except (Misuse, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             # its digests fit, so the bundle was written from networks that this code does not have
             raise Corrupt(path, f"does not load as {system.name}/{kind.name}: {_line(error)}") from error
         for name in kind.networks:

@@ -52,7 +52,8 @@ def toy_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder.mkdir()
     shutil.copy(Path(__file__).parent / "toys" / "tones.py", folder / "__init__.py")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VOXFACE_SYSTEMS_PATH", str(folder.parent))
+        older = os.environ.get("VOXFACE_SYSTEMS_PATH", "")  # another room's toys may stand there
+        patch.setenv("VOXFACE_SYSTEMS_PATH", os.pathsep.join(filter(None, [str(folder.parent), older])))
         yield "tones"
 
 
