@@ -12,6 +12,7 @@ from typing import Any
 
 from contracts.bundle import Lineage
 from contracts.settings import canonical_digest
+from training.agenda import sources
 from training.record import STAGE_FILE, read_record
 
 KEY_TAG = "voxface.key"  # one run per system, stage, data and recipe
@@ -39,7 +40,10 @@ def forward(out: Path, tracking_uri: str, experiment: str) -> int:
         place = _experiment(client, tracking_uri, experiment)
         system = stages[0][1]["system"]
         parent = _run(client, place, f"{system}/{out.resolve()}", system, {"voxface.system": system})
-        return sum(_forward_stage(client, place, parent, folder, told) for folder, told in stages)
+        sent = sum(_forward_stage(client, place, parent, folder, told) for folder, told in stages)
+        # between two stages a system may look finished: the next call opens it again
+        client.update_run(parent, "FINISHED" if all(_ended(folder) for folder, _ in stages) else "RUNNING")
+        return sent
     except Exception as error:  # of any kind: training and its record go on without MLflow
         logger.warning("MLflow at %s does not answer, points are kept for later: %s", tracking_uri, _line(error))
         return 0
@@ -88,7 +92,8 @@ def _forward_stage(client: Any, place: str, parent: str, folder: Path, told: dic
     from mlflow.entities import Metric, Param, RunTag
 
     lineage = Lineage.model_validate(told["lineage"])
-    recipe = canonical_digest(lineage.model_dump(mode="json"))
+    # a commit that leaves the sources as they are does not begin another run
+    recipe = canonical_digest(lineage.model_dump(mode="json") | {"code": sources(lineage.code)})
     tags = {
         "mlflow.parentRunId": parent,
         "voxface.system": told["system"],
@@ -120,10 +125,14 @@ def _forward_stage(client: Any, place: str, parent: str, folder: Path, told: dic
     for first in range(0, len(points), AT_ONCE):
         client.log_batch(run, metrics=points[first : first + AT_ONCE])
     _pictures(client, run, folder)
-    ended = bool(lines) and lines[-1]["kind"] == "end"
-    if ended and held.info.status == "RUNNING":
+    if _ended(folder) and held.info.status == "RUNNING":
         client.set_terminated(run, "FINISHED")
     return len(points)
+
+
+def _ended(folder: Path) -> bool:
+    lines = read_record(folder)
+    return bool(lines) and lines[-1]["kind"] == "end"
 
 
 def _pictures(client: Any, run: str, folder: Path) -> None:
