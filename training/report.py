@@ -77,7 +77,7 @@ def _measures(system: str, stages: list[tuple[Path, dict[str, Any]]]) -> str:
             found = True
             named = isinstance(bar.baseline, str)
             other = values.get(f"{split}/{bar.baseline}") if named else float(bar.baseline)
-            ratio = ours / other if other > 0 else math.nan  # of correlations around 0 it would say nothing
+            ratio = ours / other if other and other > 0 else math.nan  # of correlations around 0 it would say nothing
             better = other is not None and (ours < other if bar.better == "lower" else ours > other)
             mark = f"<td class='n {'better' if better else 'worse'}'>" + ("-" if math.isnan(ratio) else f"{ratio:.3f}")
             counts = " (the bar)" if bar.speakers == split else ""
