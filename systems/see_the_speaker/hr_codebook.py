@@ -230,7 +230,7 @@ def high_resolution_base(nets: Mapping[str, Any], source: Source, wrapped: Wrapp
     low = decode(nets, wrapped)
     if not nets["image_decoder"].config.copy_image:
         return enlarge(low, portrait.shape[-1])
-    return warp(portrait, wrapped.flow) + enlarge(low - wrapped.image, portrait.shape[-1])
+    return wrapped.mouth.paint(warp(portrait, wrapped.flow)) + enlarge(low - wrapped.image, portrait.shape[-1])
 
 
 def perplexity(index: Tensor, codes: int) -> Tensor:

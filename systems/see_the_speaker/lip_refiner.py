@@ -12,6 +12,8 @@ from systems.common.landmarks import HEAD_FRAME, place_lips
 from systems.see_the_speaker.equalised import EqualConv, EqualLinear
 
 LIP_POINTS = 40  # the outer ring of 20, then the inner
+MOUTH_PIXELS = (12, 18)  # rows, columns
+RIDGE = 0.1
 
 
 class LipGuider(ModelMixin, ConfigMixin):
@@ -24,6 +26,7 @@ class LipGuider(ModelMixin, ConfigMixin):
     mean_frame: Tensor
     mean_lips: Tensor
     deviation_lips: Tensor
+    reading: Tensor
 
     @register_to_config
     def __init__(
@@ -34,6 +37,8 @@ class LipGuider(ModelMixin, ConfigMixin):
         self.register_buffer("mean_lips", torch.zeros(LIP_POINTS, 2))
         self.register_buffer("deviation_lips", torch.ones(LIP_POINTS, 2))
         self.place_head = EqualLinear(width_id + width_m, HEAD_FRAME, zero=True)
+        # from the mouth's pixels to deviations: of the lips that it shows, then of those it has on the average
+        self.register_buffer("reading", torch.zeros(3 * MOUTH_PIXELS[0] * MOUTH_PIXELS[1], 4 * LIP_POINTS))
         self.shape = nn.Sequential(EqualLinear(LIP_POINTS * 2, width), nn.LeakyReLU(0.2), EqualLinear(width, width))
         self.draw_in = EqualConv(3, hidden, stride=2)  # 4 grid -> 2 grid
         self.fine = EqualConv(hidden, hidden)
@@ -42,6 +47,37 @@ class LipGuider(ModelMixin, ConfigMixin):
     def place(self, z_id: Tensor, z_m: Tensor) -> Tensor:
         """Head frame [B, 4] (x, y, log size, angle in 0..1 of the picture) of the face that the codes describe."""
         return self.mean_frame + 0.3 * self.place_head(torch.cat([z_id, z_m], 1))
+
+    def read(self, image: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Lips of ``image`` [B, 3, S, S] with the head frame [B, 4]: its own, and this person's on the average.
+
+        Pose-free, [B, 40, 2] each.  # not in the paper: no landmarks are at hand where a portrait is served
+        """
+        read = (self._pixels(image, frame) @ self.reading).unflatten(1, (2, LIP_POINTS, 2))
+        own, rest = (self.mean_lips + self.deviation_lips * read).unbind(1)
+        return own, rest
+
+    @torch.no_grad()
+    def learn_to_read(self, image: Tensor, frame: Tensor, own: Tensor, other: Tensor) -> None:
+        """Fit :meth:`read` by ridge regression to the ``own`` lips [N, 40, 2] and to those of ``other`` frames.
+
+        What can be told of another frame's lips is the person's mean.  # not in the paper; closed form, because
+        gradients need thousands of steps for it
+        """
+        x = self._pixels(image, frame).double()
+        y = ((torch.stack([own, other], 1) - self.mean_lips) / self.deviation_lips).flatten(1).double()
+        gram = x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1]).to(x)
+        self.reading.copy_(torch.linalg.solve(gram, x.T @ y))
+
+    def _pixels(self, image: Tensor, frame: Tensor) -> Tensor:
+        """The mouth's surroundings upright and of one size, light and contrast removed: [B, 3 * pixels]."""
+        middle = self.mean_lips.mean(0)
+        tall, wide = (torch.linspace(-1, 1, n).to(image) for n in MOUTH_PIXELS)
+        place = torch.stack(torch.meshgrid(0.6 * wide, 0.4 * tall, indexing="xy"), -1).flatten(0, 1)
+        placed = place_lips((middle + place).expand(len(image), -1, -1), frame)
+        seen = F.grid_sample(image, (2 * placed - 1)[:, None], padding_mode="border", align_corners=False)[:, :, 0]
+        seen = seen - seen.mean(2, keepdim=True)
+        return (seen / seen.square().mean((1, 2), keepdim=True).add(1e-4).sqrt()).flatten(1)
 
     def forward(self, lips: Tensor, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pose-free ``lips`` [B, 40, 2], head ``frame`` [B, 4] -> z_l in three parts.
@@ -73,6 +109,7 @@ class LipRefiner(ModelMixin, ConfigMixin):
         self.out = EqualConv(hidden, channels, zero=True)
         self.flow_in = EqualConv(hidden + guidance_fine, guidance_fine)
         self.flow_out = EqualConv(guidance_fine, 2, zero=True)
+        self.inside = nn.Parameter(torch.tensor([-0.55, -0.8, -0.8]))  # a dark red, of a mouth never seen open
 
     def forward(self, z_w: Tensor, z_l: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """``z_w`` [B, C, g, g], ``z_l`` as the guider's -> z_wr [B, C, g, g], the lips' flow [B, 2, 2 g, 2 g]."""

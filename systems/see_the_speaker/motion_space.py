@@ -18,7 +18,17 @@ from systems.see_the_speaker.image_autoencoder import Discriminator, ImageDecode
 from systems.see_the_speaker.image_losses import STAND_INS, discriminator_loss, image_losses
 from systems.see_the_speaker.lip_refiner import LipGuider, LipRefiner
 from systems.see_the_speaker.motion_wrapper import CodeEncoder, MotionWrapper
-from systems.see_the_speaker.motion_wrapping import Wrapped, decode, flow_error, read_motion, read_source, wrap
+from systems.see_the_speaker.motion_wrapping import (
+    Source,
+    Wrapped,
+    adapt_lips,
+    decode,
+    flow_error,
+    lips_error,
+    read_motion,
+    read_source,
+    wrap,
+)
 
 LIP_CONTEXT = 6  # frames of sound on each side of a frame that the lip predictor hears, at every preset
 
@@ -149,13 +159,20 @@ class MotionSpace(TrainedStage):
         )
 
     def prepare(self, model: nn.ModuleDict, batches: Iterable[Batch]) -> None:
-        """Where faces are on the average, and the lips' mean shape."""
+        """Where faces are on the average, the lips' mean shape, and how to read lips from a picture."""
         guider, predictor = model["lip_guider"], model["lip_landmarks"]["lip_predictor"]
         guider.mean_lips.copy_(predictor.mean)
         guider.deviation_lips.copy_(predictor.deviation)
-        frames = [head_frame(batch["landmarks"]).flatten(0, 1) for batch in batches]
-        if frames:
-            guider.mean_frame.copy_(torch.cat(frames).mean(0))
+        images, marks = [], []
+        for batch in batches:
+            # both ways round: either frame's mouth is to tell the other's
+            images += [batch["frames"], batch["frames"].flip(1)]
+            marks += [batch["landmarks"], batch["landmarks"].flip(1)]
+        if images:
+            image, landmarks = torch.cat(images)[:, 0], torch.cat(marks)
+            frames, lips = head_frame(landmarks), pose_free_lips(landmarks)
+            guider.mean_frame.copy_(frames.flatten(0, 1).mean(0))
+            guider.learn_to_read(image, frames[:, 0], *lips.unbind(1))
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
         """Adam for either side."""
@@ -173,11 +190,11 @@ class MotionSpace(TrainedStage):
         if phase == "discriminator":
             few = {name: values[: s.critic_items or None] for name, values in batch.items()}
             with torch.no_grad():
-                _, result = self._reconstruct(model, few, self._draw_lips(model, few, rng))
+                _, _, result = self._reconstruct(model, few, self._draw_heard(few, rng))
             return discriminator_loss(model["discriminator"], few["frames"][:, 1], result)
         target, landmarks = batch["frames"][:, 1], batch["landmarks"][:, 1]
         refine = (torch.rand(len(target), generator=rng) >= s.refiner_off).float().to(target.device)
-        wrapped, result = self._reconstruct(model, batch, self._draw_lips(model, batch, rng), refine)
+        _, wrapped, result = self._reconstruct(model, batch, self._draw_heard(batch, rng), refine)
         losses = image_losses(
             target,
             result,
@@ -207,10 +224,11 @@ class MotionSpace(TrainedStage):
         """L1 [B] of target rebuilt from source, beside copying the source; of the lip region in three ways."""
         source, target = batch["frames"][:, 0], batch["frames"][:, 1]
         mask = lip_mask(batch["landmarks"][:, 1], self.settings.size)
-        true, predicted = pose_free_lips(batch["landmarks"][:, 1]), _predicted_lips(model, batch)
-        _, result = self._reconstruct(model, batch, predicted)
-        _, with_true = self._reconstruct(model, batch, true)
-        wrapped, without = self._reconstruct(model, batch, predicted, torch.zeros_like(target[:, 0, 0, 0]))
+        off = torch.zeros_like(target[:, 0, 0, 0])
+        read, wrapped, result = self._reconstruct(model, batch, off == 0)
+        _, _, with_true = self._reconstruct(model, batch, off > 0)
+        _, unled, without = self._reconstruct(model, batch, off == 0, off)
+        own = pose_free_lips(batch["landmarks"][:, 0])
         copy = (source - target).abs().mean((1, 2, 3))
         return {
             "l1": (result - target).abs().mean((1, 2, 3)),
@@ -222,6 +240,8 @@ class MotionSpace(TrainedStage):
             "lip_l1_without_refiner": _masked_l1(target, without, mask),
             "lip_l1_copy": _masked_l1(target, source, mask),
             "flow_error": flow_error(wrapped.flow, batch["landmarks"][:, 0], batch["landmarks"][:, 1]),
+            "flow_error_without_refiner": flow_error(unled.flow, batch["landmarks"][:, 0], batch["landmarks"][:, 1]),
+            "own_error": lips_error(model, read, own),
             "flow_error_still": flow_error(0 * wrapped.flow, batch["landmarks"][:, 0], batch["landmarks"][:, 1]),
             "head_error": (wrapped.frame - head_frame(batch["landmarks"][:, 1]))[:, :2].norm(dim=1),
         }
@@ -230,25 +250,27 @@ class MotionSpace(TrainedStage):
         """Rows: source, target, result with predicted lips, with true lips, without the refiner."""
         few = {name: values[:8] for name, values in batch.items()}
         source, target = few["frames"][:, 0], few["frames"][:, 1]
-        predicted, off = _predicted_lips(model, few), torch.zeros(len(target), device=target.device)
-        true = pose_free_lips(few["landmarks"][:, 1])
-        rows = [self._reconstruct(model, few, lips, r)[1] for lips, r in ((predicted, None), (true, None), (true, off))]
+        off = torch.zeros(len(target), device=target.device)
+        ways = ((off == 0, None), (off > 0, None), (off > 0, off))
+        rows = [self._reconstruct(model, few, heard, refine)[2] for heard, refine in ways]
         return contact_sheet([source, target, *rows])
 
     def _reconstruct(
-        self, model: nn.ModuleDict, batch: Batch, lips: Tensor, refine: Tensor | None = None
-    ) -> tuple[Wrapped, Tensor]:
+        self, model: nn.ModuleDict, batch: Batch, heard: Tensor, refine: Tensor | None = None
+    ) -> tuple[Source, Wrapped, Tensor]:
+        """The target from the source; its lips as predicted where ``heard`` [B], else as the picture has them."""
         source = read_source(model, batch["frames"][:, 0])
-        wrapped = wrap(model, source, read_motion(model, batch["frames"][:, 1]), lips, refine)
-        return wrapped, decode(model, wrapped)
-
-    def _draw_lips(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Lips of the target: for a share of items the predicted ones, which inference will have."""
         true = pose_free_lips(batch["landmarks"][:, 1])
-        predicted = torch.rand(len(true), generator=rng) < self.settings.predicted_lips
         with torch.no_grad():
-            guess = _predicted_lips(model, batch)
-        return torch.where(predicted.to(true.device)[:, None, None], guess, true)
+            guess = adapt_lips(model, source, _predicted_lips(model, batch))
+        lips = torch.where(heard[:, None, None], guess, true)
+        wrapped = wrap(model, source, read_motion(model, batch["frames"][:, 1]), lips, refine)
+        return source, wrapped, decode(model, wrapped)
+
+    def _draw_heard(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Items [B] that get the predicted lips, which inference will have: a share of them."""
+        frames = batch["frames"]
+        return (torch.rand(len(frames), generator=rng) < self.settings.predicted_lips).to(frames.device)
 
 
 def _predicted_lips(model: nn.ModuleDict, batch: Batch) -> Tensor:

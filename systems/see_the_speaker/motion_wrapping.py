@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from contracts.face import LIPS
+from systems.common.landmarks import place_lips
+from systems.see_the_speaker.lip_motion import Mouth, lip_displacement, opened_share
 from systems.see_the_speaker.warp import resize, warp
 
 
@@ -39,9 +41,10 @@ class Wrapped:
     z_w: Tensor  # [B, C, g, g]: eq. (12)
     z_wr: Tensor  # [B, C, g, g]: eq. (13)
     skips: list[Tensor]  # the maps finer than z_w, warped, finest first
-    image: Tensor  # the source image, warped
+    image: Tensor  # the source image, warped, its mouth opened
     flow: Tensor  # [B, 2, f, f]: of all that is finer than z_w, in half sides
     frame: Tensor  # [B, 4]: head frame that the codes describe
+    mouth: Mouth  # what a warp cannot show
 
 
 def read_source(nets: Mapping[str, Any], image: Tensor) -> Source:
@@ -73,10 +76,46 @@ def wrap(nets: Mapping[str, Any], source: Source, z_m: Tensor, lips: Tensor, ref
     if refine is not None:
         z_wr = z_w + refine[:, None, None, None] * (z_wr - z_w)
         lip_flow = refine[:, None, None, None] * lip_flow
-    side = max(flow.shape[-1], lip_flow.shape[-1])
+    side = 2 * lip_flow.shape[-1]
+    region = resize(z_l[2], side)
     flow = resize(flow, side) + resize(lip_flow, side)
+    guider = nets["lip_guider"]
+    before = place_source(nets, source)
+    own, _ = guider.read(source.image, before)
+    placed = place_lips(lips, frame.detach())
+    # not in the paper: the lips are led to where z_l has them, because G_R alone hardly moves them
+    led = region * lip_displacement(flow, place_lips(own, before), placed, frame[:, 2].detach().exp(), side)
+    opened = opened_share(own, lips)
+    if refine is not None:
+        led, opened = refine[:, None, None, None] * led, refine * opened
+    flow = flow + led
+    mouth = Mouth(placed, opened, nets["lip_refiner"].inside)
     skips = [resize(o, x.shape[-1]) * warp(x, flow) for x in source.maps[:-1]]
-    return Wrapped(z_w, z_wr, skips, warp(source.image, flow), flow, frame)
+    return Wrapped(z_w, z_wr, skips, mouth.paint(warp(source.image, flow)), flow, frame, mouth)
+
+
+def place_source(nets: Mapping[str, Any], source: Source) -> Tensor:
+    """Head frame [B, 4] of the source itself, as its codes tell; no gradient goes through it."""
+    still = nets["motion_wrapper"].displacement(source.z_m, source.z_m)
+    frame: Tensor = nets["lip_guider"].place(source.z_id, still)
+    return frame.detach()
+
+
+def adapt_lips(nets: Mapping[str, Any], source: Source, heard: Tensor) -> Tensor:
+    """Lips [B, 40, 2] as speech tells them, on everybody's mean mouth, given to the source's own mouth.
+
+    # not in the paper: a voice does not tell a mouth's shape, and with another's the mouth itself would change
+    """
+    guider = nets["lip_guider"]
+    _, rest = guider.read(source.image, place_source(nets, source))
+    return heard - guider.mean_lips + rest
+
+
+def lips_error(nets: Mapping[str, Any], source: Source, own: Tensor) -> Tensor:
+    """How far the guider misses the source's ``own`` pose-free lips [B, 40, 2], in deviations, per item [B]."""
+    guider = nets["lip_guider"]
+    read, _ = guider.read(source.image, place_source(nets, source))
+    return ((read - own).abs() / guider.deviation_lips).mean((1, 2))
 
 
 def flow_error(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:

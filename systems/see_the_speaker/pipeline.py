@@ -18,7 +18,7 @@ from systems.common.sheet import to_uint8
 from systems.see_the_speaker.codebook import enlarge
 from systems.see_the_speaker.hr_codebook import high_resolution_base, motion_side
 from systems.see_the_speaker.motion_sampling import sample_window
-from systems.see_the_speaker.motion_wrapping import Source, read_source, wrap
+from systems.see_the_speaker.motion_wrapping import Source, adapt_lips, read_source, wrap
 from systems.see_the_speaker.portrait_pipeline import PortraitGenerator
 from systems.see_the_speaker.warp import resize
 
@@ -182,9 +182,9 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
         film.done, film.known = first + end, z_m[:, -config.overlap :]
 
     def _render(self, film: _Film, z_m: Tensor, lips: Tensor) -> Tensor:
-        """Frames [n, 3, S, S] of codes [n, d] and pose-free lips [n, 40, 2]."""
+        """Frames [n, 3, S, S] of codes [n, d] and pose-free lips [n, 40, 2] as heard."""
         source = film.source.repeat(len(z_m))
-        wrapped = wrap(self._nets, source, z_m, lips)
+        wrapped = wrap(self._nets, source, z_m, adapt_lips(self._nets, source, lips))
         z_q, _, _ = self.codebook(wrapped.z_wr)
         base = high_resolution_base(self._nets, source, wrapped, film.portrait.expand(len(z_m), -1, -1, -1))
         return self.hr_decoder(z_q, wrapped.skips, base, torch.full((len(z_m),), self.fidelity, device=z_m.device))
