@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers
+.PHONY: help setup run test check format papers hostile faults fuzz bench bench-scale nodes
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -15,6 +15,9 @@ help:
 	@echo "make run     environment, demo corpus, dataset, training, bundle, talking face; run again: only what changed"
 	@echo "make test    environment, then all tests"
 	@echo "make check   lint, types, architecture"
+	@echo "campaigns    each prints a line per row with its figure and its target, and fails where one is missed:"
+	@echo "             make hostile (bad input) | faults (kills, full disks, damage) | fuzz | nodes (a cluster's shards)"
+	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
 
 setup: $(STAMP)
@@ -51,3 +54,24 @@ format: setup
 
 papers: setup
 	@$(BIN)/python docs/anchors.py
+
+# campaigns: each its own command, none of them part of the tests
+CAMPAIGN = PYTHONPATH="$(CURDIR):$(CURDIR)/tests" $(QUIET) $(BIN)/python
+
+hostile: setup
+	@$(CAMPAIGN) tests/hostile/campaign.py
+
+faults: setup
+	@$(CAMPAIGN) tests/faults/campaign.py
+
+fuzz: setup
+	@$(CAMPAIGN) tests/fuzz/campaign.py
+
+nodes: setup
+	@$(CAMPAIGN) tests/nodes/campaign.py
+
+bench: setup
+	@$(CAMPAIGN) benchmarks/ingest.py
+
+bench-scale: setup
+	@$(CAMPAIGN) benchmarks/scale.py
