@@ -4,25 +4,57 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from contracts.errors import Misuse, Transient
 
 TEMPORARY = ".tmp-"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FAULTS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})  # of a disk, or of one across a network
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
 def commit(path: Path) -> Iterator[BinaryIO]:
     """Yield a writable file that appears at ``path`` only once it is complete and on disk.
 
-    Raises ``Transient`` where the disk is full. On any error nothing is visible at ``path``.
+    Raises ``Transient`` where the disk is full or fails. On any error nothing is visible at ``path``.
     """
+    with _told(path), _committing(path) as file:
+        yield file
+
+
+def commit_written(path: Path, write: Callable[[Any], object]) -> str:
+    """Commit what ``write`` writes to the file that it is given; return its SHA-256 (hex).
+
+    The bytes are read back and compared before they become visible: a digest never vouches for a torn file. Where the
+    disk fails, ``write`` is called a second time. Raises ``Transient`` naming ``path`` where that fails too.
+    """
+    with _told(path):
+        try:
+            return _write(path, write)
+        except OSError as error:
+            if error.errno not in DISK_FAULTS:
+                raise
+            log.warning("%s: %s: trying once more", path, error)
+        return _write(path, write)
+
+
+def commit_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` by :func:`commit_written`."""
+    commit_written(path, lambda file: file.write(data))
+
+
+@contextmanager
+def _committing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # unique, so that two writers of the same bytes cannot tear each other's file
     temporary = path.with_name(f"{TEMPORARY}{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
@@ -33,18 +65,52 @@ def commit(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Transient(f"NO_SPACE: {path.parent}: free some space, then run the same command again") from error
-        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def commit_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` by :func:`commit`."""
-    with commit(path) as file:
-        file.write(data)
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """A full or failing disk under ``path`` as ``Transient``, naming the folder or the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise Transient(f"NO_SPACE: {path.parent}: free some space, then run the same command again") from error
+        if error.errno in DISK_FAULTS:
+            raise Transient(
+                f"{path} cannot be written: {error}: look at its disk, then run the same command"
+            ) from error
+        raise
+
+
+class _Digesting:
+    """A file that is written front to back, and the digest of what was meant to be in it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _write(path: Path, write: Callable[[Any], object]) -> str:
+    with _committing(path) as file:
+        meant = _Digesting(file)
+        write(meant)
+        file.flush()
+        if sha256_file(Path(file.name)) != meant.sha256:
+            raise OSError(errno.EIO, "the disk holds other bytes than were written", str(path))
+    return meant.sha256
 
 
 @contextmanager
@@ -53,30 +119,26 @@ def commit_folder(path: Path) -> Iterator[Path]:
 
     An older folder at ``path`` is replaced as a whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for folder, _, names in os.walk(temporary):
-            for name in names:
-                with open(os.path.join(folder, name), "rb") as file:
-                    os.fsync(file.fileno())
-            sync_folder(Path(folder))
-        if path.exists():
-            old = path.with_name(f"{TEMPORARY}old-{path.name}.{secrets.token_hex(4)}")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Transient(f"NO_SPACE: {path.parent}: free some space, then run the same command again") from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _told(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    with open(os.path.join(folder, name), "rb") as file:
+                        os.fsync(file.fileno())
+                sync_folder(Path(folder))
+            if path.exists():
+                old = path.with_name(f"{TEMPORARY}old-{path.name}.{secrets.token_hex(4)}")
+                path.rename(old)
+                temporary.rename(path)
+                shutil.rmtree(old)
+            else:
+                temporary.rename(path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

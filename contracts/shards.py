@@ -14,16 +14,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from contracts.errors import Corrupt
-from contracts.files import commit, sha256_file, sha256_tree
+from contracts.files import commit_bytes, commit_written, sha256_file, sha256_tree
 from contracts.index import ledger
 from contracts.manifest import KEY
 from contracts.sample import MEMBERS
-from contracts.settings import canonical_json
+from contracts.settings import canonical_digest, canonical_json
 
 RECORD = re.compile(r"shard-(\d{6})\.json")
+SEAL = "record_sha256"  # member of a record's file: the digest of all its other members
 
 
 class ShardRecord(BaseModel):
@@ -65,15 +66,15 @@ def write_shard(
     table = ledger(lines)
     count = account(table)
     count.check()
-    with commit(base.with_suffix(".tar")) as file:
-        _write_tar(file, samples)
-    with commit(base.with_suffix(".parquet")) as file:
-        pq.write_table(table, file)
+    packed = io.BytesIO()
+    pq.write_table(table, packed)
+    tar_sha256 = commit_written(base.with_suffix(".tar"), lambda file: _write_tar(file, samples))
+    ledger_sha256 = commit_written(base.with_suffix(".parquet"), lambda file: file.write(packed.getbuffer()))
     record = ShardRecord(
         shard=number,
-        tar_sha256=sha256_file(base.with_suffix(".tar")),
+        tar_sha256=tar_sha256,
         tar_bytes=base.with_suffix(".tar").stat().st_size,
-        ledger_sha256=sha256_file(base.with_suffix(".parquet")),
+        ledger_sha256=ledger_sha256,
         keys=[key for key, _ in samples],
         read=count.read,
         kept=count.kept,
@@ -82,9 +83,14 @@ def write_shard(
         steps=steps,
         rows=rows,
     )
-    with commit(base.with_suffix(".json")) as file:
-        file.write(canonical_json(record.model_dump(mode="json")).encode())
+    commit_bytes(base.with_suffix(".json"), _sealed(record))
     return record
+
+
+def _sealed(record: ShardRecord) -> bytes:
+    """The record's file: its members and their digest, so that a flipped bit shows in any of them."""
+    members = record.model_dump(mode="json")
+    return canonical_json(members | {SEAL: canonical_digest(members)}).encode()
 
 
 def _write_tar(file: Any, samples: list[tuple[str, dict[str, bytes]]]) -> None:
@@ -153,7 +159,7 @@ class Shard:
                     if extension in found.setdefault(key, {}):
                         raise Corrupt(self.tar, f"member {info.name!r} stands twice")
                     found[key][extension] = (info.offset_data, info.size)
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise Corrupt(self.tar, f"not a readable shard: {error}") from error
         return found
 
@@ -173,32 +179,50 @@ class Shard:
 
 def open_shard(dataset: Path, number: int) -> Shard | None:
     """The shard, or ``None`` where it has no readable record or lacks a file (it is then made anew)."""
+    try:
+        return read_shard(dataset, number)
+    except Corrupt:
+        return None
+
+
+def read_shard(dataset: Path, number: int) -> Shard:
+    """The committed shard; its files' digests are not checked, only that they are there and the tar is whole.
+
+    Raises ``Corrupt``, naming the file at fault, and for a file that is missing or cut both digests.
+    """
     path = dataset / f"shard-{number:06d}.json"
     try:
-        record = ShardRecord.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError, RecursionError):
-        return None
+        data = path.read_bytes()
+        members = json.loads(data)
+        members.pop(SEAL, None)
+        record = ShardRecord.model_validate(members)
+    except FileNotFoundError:
+        raise Corrupt(path, "is missing") from None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Corrupt(path, f"not a readable record: {(str(error).splitlines() or [''])[0]}") from error
+    if _sealed(record) != data:
+        raise Corrupt(path, "does not have the digest that it names")
+    if record.shard != number:
+        raise Corrupt(path, f"is the record of shard {record.shard}")
     shard = Shard(dataset, record)
-    if record.shard != number or not shard.ledger_file.is_file():
-        return None
-    if not shard.tar.is_file() or shard.tar.stat().st_size != record.tar_bytes:
-        return None
+    for file, expected in ((shard.tar, record.tar_sha256), (shard.ledger_file, record.ledger_sha256)):
+        if not file.is_file():
+            raise Corrupt(file, "is missing", expected, "no file")
+    found = shard.tar.stat().st_size
+    if found != record.tar_bytes:
+        raise Corrupt(shard.tar, f"has {found} of {record.tar_bytes} bytes", record.tar_sha256, sha256_file(shard.tar))
     return shard
 
 
 def committed(dataset: Path) -> Iterator[Shard]:
     """The committed shards of a dataset, in order.
 
-    Raises ``Corrupt`` where a record stands but is unreadable or its files are missing or short.
+    Raises ``Corrupt`` as :func:`read_shard` where a record stands but it or its files are damaged.
     """
     for path in sorted(dataset.glob("shard-*.json")):
         found = RECORD.fullmatch(path.name)
-        if not found:
-            continue
-        shard = open_shard(dataset, int(found[1]))
-        if shard is None:
-            raise Corrupt(path, "its record is unreadable, or a file it names is missing or cut short")
-        yield shard
+        if found:
+            yield read_shard(dataset, int(found[1]))
 
 
 def dataset_digest(dataset: Path) -> str:

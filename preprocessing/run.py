@@ -15,7 +15,7 @@ from contracts.files import lock, sweep
 from contracts.plan import PLAN_FILE, PlannedRow, read_plan
 from contracts.reasons import FailureCode
 from contracts.settings import canonical_digest
-from contracts.shards import Shard, ShardRecord, open_shard, write_shard
+from contracts.shards import Shard, ShardRecord, open_shard, read_shard, write_shard
 from preprocessing.build import IngestSettings, Lines, Samples, build_row, failed, steps
 
 TRIES_AGAIN = 2  # of a shard whose worker died; then the row that kills workers is searched for
@@ -227,13 +227,10 @@ def _done(dataset: Path, number: int, rows: list[PlannedRow], steps: str) -> boo
 
 
 def _committed(dataset: Path, number: int) -> Shard:
-    shard = open_shard(dataset, number)
-    if shard is None:
-        path = dataset / f"shard-{number:06d}.json"
-        if path.exists():
-            raise Corrupt(path, "its record is unreadable, or a file it names is missing or cut short")
+    path = dataset / f"shard-{number:06d}.json"
+    if not path.exists():
         raise Misuse(f"{path} does not exist: the dataset is not finished, run voxface ingest")
-    return shard
+    return read_shard(dataset, number)
 
 
 def _report(dataset: Path, shards: dict[int, list[PlannedRow]], frames: int, made: int) -> IngestReport:

@@ -18,7 +18,7 @@ from PIL import Image
 from contracts.errors import Corrupt, Misuse
 from contracts.sample import FPS, SAMPLES_PER_FRAME, Frames, decode_features, decode_wav
 from contracts.selection import Chosen, Selection
-from contracts.shards import Shard, dataset_digest, open_shard
+from contracts.shards import Shard, dataset_digest, read_shard
 from systems.base import Batch, View
 
 Subset = Literal["train", "known", "new"]
@@ -68,7 +68,7 @@ def verify(dataset: Path, selection: Selection) -> None:
             "select again: voxface dataset select"
         )
     for number in sorted({sample.shard for sample in selection.samples}):
-        _committed(dataset, number).verify()
+        read_shard(dataset, number).verify()
 
 
 class Reader:
@@ -188,7 +188,7 @@ class Reader:
 
     def _shard(self, number: int) -> tuple[Shard, mmap.mmap]:
         if number not in self._open:
-            shard = _committed(self.dataset, number)
+            shard = read_shard(self.dataset, number)
             with shard.tar.open("rb") as file:
                 self._open[number] = shard, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._open[number]
@@ -208,13 +208,6 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         else [item[name] for item in items]
         for name in items[0]
     }
-
-
-def _committed(dataset: Path, number: int) -> Shard:
-    shard = open_shard(dataset, number)
-    if shard is None:
-        raise Corrupt(dataset / f"shard-{number:06d}.json", "its record is unreadable, or a file it names is missing")
-    return shard
 
 
 def _serves(span: Span, view: View) -> bool:

@@ -9,12 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contracts import files
 from contracts.errors import Misuse, Transient
-from contracts.files import commit, commit_bytes, commit_folder, lock, require_space, sha256_file, sha256_tree, sweep
+from contracts.files import (
+    commit,
+    commit_bytes,
+    commit_folder,
+    commit_written,
+    lock,
+    require_space,
+    sha256_file,
+    sha256_tree,
+    sweep,
+)
 
 
 def test_appears_whole(tmp_path: Path) -> None:
@@ -57,6 +68,48 @@ def test_a_full_disk_is_transient_and_leaves_nothing(tmp_path: Path, monkeypatch
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(Transient, match="NO_SPACE"):
         commit_bytes(tmp_path / "a.bin", b"abc")
+    assert os.listdir(tmp_path) == []
+
+
+def failing(times: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes the first ``times`` calls of fsync fail; returns the handles of all calls."""
+    calls: list[int] = []
+    sync = os.fsync
+
+    def faulty(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) <= times:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", faulty)
+    return calls
+
+
+def test_a_disk_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(1, monkeypatch)
+    commit_bytes(tmp_path / "a.bin", b"abc")
+    assert (tmp_path / "a.bin").read_bytes() == b"abc"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_disk_that_fails_twice_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = failing(99, monkeypatch)
+    with pytest.raises(Transient, match=r"a\.bin cannot be written: .*Input/output error"):
+        commit_bytes(tmp_path / "a.bin", b"abc")
+    assert len(calls) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_bytes_that_the_disk_swallows_never_become_visible(tmp_path: Path) -> None:
+    def torn(file: Any) -> None:
+        file.write(b"abc")
+        file._file.flush()
+        file._file.truncate(2)
+        file._file.seek(0, os.SEEK_END)
+
+    with pytest.raises(Transient, match=r"a\.bin cannot be written: .*other bytes than were written"):
+        commit_written(tmp_path / "a.bin", torn)
     assert os.listdir(tmp_path) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import Corrupt
-from contracts.shards import committed, dataset_digest, open_shard, write_shard
+from contracts.shards import committed, dataset_digest, open_shard, read_shard, write_shard
 
 
 def lines(keys: list[str]) -> list[dict[str, Any]]:
@@ -90,7 +90,28 @@ def test_a_cut_tar_is_found(tmp_path: Path) -> None:
     tar = tmp_path / "shard-000000.tar"
     tar.write_bytes(tar.read_bytes()[:-512])
     assert open_shard(tmp_path, 0) is None  # made anew by ingestion
-    with pytest.raises(Corrupt, match=r"shard-000000\.json"):
+    with pytest.raises(Corrupt, match=r"shard-000000\.tar: has 9728 of 10240 bytes \(expected \w{64}, found \w{64}\)"):
+        list(committed(tmp_path))
+
+
+def test_every_flipped_bit_of_a_record_is_found(tmp_path: Path) -> None:
+    make(tmp_path)
+    record = tmp_path / "shard-000000.json"
+    whole = record.read_bytes()
+    for place in range(len(whole)):
+        record.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 7]) + whole[place + 1 :])
+        with pytest.raises(Corrupt, match=r"shard-000000\.json"):
+            read_shard(tmp_path, 0)
+        assert open_shard(tmp_path, 0) is None
+    record.write_bytes(whole)
+    assert open_shard(tmp_path, 0) is not None
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "1", '"a"', "[" * 200_000])
+def test_a_record_that_is_none_is_found(tmp_path: Path, text: str) -> None:
+    make(tmp_path)
+    (tmp_path / "shard-000000.json").write_text(text)
+    with pytest.raises(Corrupt, match="not a readable record"):
         list(committed(tmp_path))
 
 
