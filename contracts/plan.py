@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from contracts.consent import PeoplePolicy
 from contracts.errors import Corrupt
 from contracts.files import commit
 from contracts.manifest import Row
@@ -15,6 +16,7 @@ from contracts.reasons import Reason
 
 ROWS_PER_SHARD = 64
 PLAN_FILE = "plan.parquet"
+POLICY = "people"
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),  # position in the dataset, in manifest order; never reused
@@ -53,10 +55,11 @@ def shard_of(row: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
     return row // rows_per_shard
 
 
-def write_plan(dataset: Path, rows: list[PlannedRow], rows_per_shard: int) -> None:
-    """Commit the plan of ``dataset``."""
+def write_plan(dataset: Path, rows: list[PlannedRow], rows_per_shard: int, policy: PeoplePolicy | None = None) -> None:
+    """Commit the plan of ``dataset``, with the policy (and its day) that its rows were judged by."""
     lines = [line.model_dump(mode="json") | {"values": line.values.model_dump_json()} for line in rows]
-    table = pa.Table.from_pylist(lines, schema=SCHEMA.with_metadata({"rows_per_shard": str(rows_per_shard)}))
+    told = {"rows_per_shard": str(rows_per_shard)} | ({POLICY: policy.model_dump_json()} if policy else {})
+    table = pa.Table.from_pylist(lines, schema=SCHEMA.with_metadata(told))
     with commit(dataset / PLAN_FILE) as file:
         pq.write_table(table, file)
 
@@ -77,4 +80,16 @@ def read_plan(dataset: Path) -> tuple[list[PlannedRow], int] | None:
         ]
         return rows, int(table.schema.metadata[b"rows_per_shard"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise Corrupt(path, f"not a readable plan: {error}") from error
+
+
+def read_policy(dataset: Path) -> PeoplePolicy | None:
+    """The policy that the plan's rows were judged by, or ``None`` where none is told. Raises ``Corrupt``."""
+    path = dataset / PLAN_FILE
+    if not path.exists():
+        return None
+    try:
+        told = (pq.read_schema(path).metadata or {}).get(POLICY.encode())
+        return PeoplePolicy.model_validate_json(told) if told else None
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise Corrupt(path, f"not a readable plan: {error}") from error

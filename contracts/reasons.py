@@ -6,7 +6,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a row or span is not a sample. When several apply, the one listed first wins.
 
-    The members up to ``LICENCE`` are given by ingestion. The last group is given by a
+    The members up to ``FACE_SMALL`` are given by ingestion. The last group is given by a
     *selection* alone: ingestion keeps such samples and stores the scores.
     """
 
@@ -15,6 +15,9 @@ class Reason(StrEnum):
     BAD_ID = "BAD_ID"
     DUPLICATE_ID = "DUPLICATE_ID"
     DUPLICATE_CONTENT = "DUPLICATE_CONTENT"
+    # people: asked before the path is looked at, so that a file without consent is never opened
+    NO_CONSENT = "NO_CONSENT"
+    LICENCE = "LICENCE"
     # the path or URL
     URL_REFUSED = "URL_REFUSED"
     PATH_ESCAPE = "PATH_ESCAPE"
@@ -42,9 +45,6 @@ class Reason(StrEnum):
     MANY_FACES = "MANY_FACES"
     FACE_LOST = "FACE_LOST"
     FACE_SMALL = "FACE_SMALL"
-    # people
-    NO_CONSENT = "NO_CONSENT"
-    LICENCE = "LICENCE"
     # given by a selection, never by ingestion
     AV_LENGTH = "AV_LENGTH"
     AV_OFFSET = "AV_OFFSET"

@@ -84,8 +84,8 @@ def make_plan(job: IngestJob, progress: Progress) -> list[PlannedRow]:
     """Extend the plan of the dataset by the rows it lacks."""
     from preprocessing.plan import plan_dataset
 
-    size = job.settings.rows_per_shard
-    return plan_dataset(job.dataset, job.rows, job.data_root, rows_per_shard=size, progress=progress)
+    size, people = job.settings.rows_per_shard, job.settings.people
+    return plan_dataset(job.dataset, job.rows, job.data_root, rows_per_shard=size, people=people, progress=progress)
 
 
 def summary(dataset: Path, report: IngestReport | None = None) -> dict[str, Any]:

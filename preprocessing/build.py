@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from contracts.consent import RECORDED, PeoplePolicy
 from contracts.errors import Corrupt, Misuse, Reject, Transient
 from contracts.files import sha256_file
 from contracts.limits import Limits
@@ -24,6 +25,7 @@ class IngestSettings(Settings):
     """What shapes a dataset beside its sources."""
 
     limits: Limits = Limits()
+    people: PeoplePolicy = RECORDED  # judged in the plan: a shard depends on it through its planned rows
     rows_per_shard: int = ROWS_PER_SHARD
     # of stored crops. On the corpus 40 to 47 dB at 12 to 48 KB a frame, a fifth of PNG. All-intra H.264 (crf 12) needs
     # half of that at 4 dB less, seven times the time to write, and seven to twelve times to read any one frame.

@@ -8,19 +8,22 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
+from contracts.consent import REASONS, RECORDED, PeoplePolicy
 from contracts.errors import Misuse, Reject
 from contracts.files import commit_bytes, lock, sha256_file
 from contracts.manifest import Row
-from contracts.plan import ROWS_PER_SHARD, PlannedRow, read_plan, shard_of, write_plan
+from contracts.plan import ROWS_PER_SHARD, PlannedRow, read_plan, read_policy, shard_of, write_plan
 from contracts.reasons import Reason, first
 from contracts.settings import canonical_json
 from preprocessing.corpora import BadLine
 from preprocessing.media import safe_path
 
 THREADS = 8  # hashing waits on the disk
+FACTS = ("speaker", "gender", "age", "language", "licence", "consent")  # what a manifest says of people
 CACHE_FILE = ".sources.json"  # size, time, inode and digest of each source, so that planning again reads nothing
 Progress = Callable[[int, int, str], None]
 
@@ -43,6 +46,7 @@ def plan_dataset(
     data_root: Path,
     *,
     rows_per_shard: int = ROWS_PER_SHARD,
+    people: PeoplePolicy = RECORDED,
     progress: Progress | None = None,
 ) -> list[PlannedRow]:
     """The plan of ``dataset`` with ``rows`` in it, written to its folder.
@@ -50,7 +54,9 @@ def plan_dataset(
     Rows already planned (same key, same bytes) stay where they are; new ones go to new shards, in manifest order,
     those that planning refuses (ids, paths, files, duplicates) among them. A row refused for its file fills its old
     place once the file can be used. A planned row whose file has changed keeps its digest: where its shard is made
-    again, it ends as HASH_MISMATCH.
+    again, it ends as HASH_MISMATCH. What the manifest says of people is not fixed: it is taken over, and judged by
+    ``people`` before a file is looked at, so that a row without consent is never opened and a consent withdrawn later
+    refuses a planned row, whose shard is then made again without it.
     Raises ``Misuse`` where ``rows_per_shard`` is not that of the plan that stands.
     """
     with lock(dataset):
@@ -58,7 +64,10 @@ def plan_dataset(
         planned, per_shard = standing or ([], rows_per_shard)
         if per_shard != rows_per_shard:
             raise Misuse(f"{dataset} was planned with {per_shard} rows a shard: give that number, or another folder")
-        sources = _hash(dataset, rows, data_root, progress)
+        judged_by = read_policy(dataset)
+        policy = people.frozen(judged_by, date.today())
+        planned = _judge(planned, rows, policy)
+        sources = _hash(dataset, rows, data_root, policy, progress)
         seen = {_mark(row.sha256, row.values): row.key for row in planned if row.reason is None}
         new, mended = _compare(planned, rows, sources)
         for index, source in mended:
@@ -82,12 +91,34 @@ def plan_dataset(
                     values=values,
                 )
             )
-        if new or mended or standing is None:
-            write_plan(dataset, planned, per_shard)
+        if standing is None or planned != standing[0] or policy != judged_by:
+            write_plan(dataset, planned, per_shard, policy)
     return planned
 
 
-def _hash(dataset: Path, rows: list[Row | BadLine], data_root: Path, progress: Progress | None) -> list[Source]:
+def _judge(planned: list[PlannedRow], rows: list[Row | BadLine], policy: PeoplePolicy) -> list[PlannedRow]:
+    """The planned rows with what ``rows`` say of their people now, refused where ``policy`` refuses them."""
+    said: dict[str, Row] = {}
+    for row in rows:
+        if isinstance(row, Row):
+            said.setdefault(row.key, row)  # of rows with the same name the first counts
+    judged = []
+    for before in planned:
+        now = before
+        if now.key in said:
+            facts = {name: getattr(said[now.key], name) for name in FACTS}
+            now = now.model_copy(update={"values": now.values.model_copy(update=facts)})
+        refused = policy.verdict(now.values) if now.values.file else None  # no file: a stand-in for a bad line
+        if refused and (now.reason is None or now.reason in REASONS or first([now.reason, refused[0]]) is refused[0]):
+            update = {"sha256": "", "bytes": 0, "reason": refused[0], "detail": refused[1]}
+            now = now.model_copy(update=update)
+        judged.append(now)
+    return judged
+
+
+def _hash(
+    dataset: Path, rows: list[Row | BadLine], data_root: Path, policy: PeoplePolicy, progress: Progress | None
+) -> list[Source]:
     """A source per row; each file is read once, and not at all where the cache knows it."""
     cache_file = dataset / CACHE_FILE
     try:
@@ -101,6 +132,7 @@ def _hash(dataset: Path, rows: list[Row | BadLine], data_root: Path, progress: P
             return Source(reason=Reason.BAD_MANIFEST, detail=row.detail)
         try:
             row.check_id()
+            policy.check(row)
             path = safe_path(data_root, row.file)
             status = path.stat()
             mark = [status.st_size, status.st_mtime_ns, status.st_ino]
@@ -148,9 +180,11 @@ def _compare(
             new.append((key, values, source))
             continue
         before = planned[standing[key]]
-        if before.sha256 == source.sha256:
+        # planned as refused for its people, and now not, or for another reason
+        cleared = before.reason in REASONS and not before.sha256 and source.reason != before.reason
+        if before.sha256 == source.sha256 and not cleared:
             continue
-        if not before.sha256 and source.reason is None:
+        if cleared or (not before.sha256 and source.reason is None):
             mended.append((standing[key], source))
         else:
             log.warning("%s has changed since it was planned: its samples stay those of the planned bytes", values.file)

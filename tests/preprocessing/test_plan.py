@@ -1,12 +1,14 @@
 """Planning: numbers that never move, refusals in their places, files read once."""
 
 import logging
+from datetime import date
 
 import pytest
 
+from contracts.consent import PeoplePolicy
 from contracts.errors import Misuse
 from contracts.manifest import row_from
-from contracts.plan import read_plan
+from contracts.plan import read_plan, read_policy
 from contracts.reasons import Reason
 from preprocessing import plan as planning
 from preprocessing.corpora import BadLine
@@ -107,3 +109,75 @@ def test_progress_counts_every_row(tmp_path, root):
     told = []
     plan_dataset(tmp_path / "D", _rows("a.mp4", "gone.mp4"), root, progress=lambda *now: told.append(now))
     assert told == [(1, 2, "hashing"), (2, 2, "hashing")]
+
+
+STRICT = PeoplePolicy(require=("consent",), licences=("MIT",), day=date(2026, 11, 21))
+GIVEN = "given; purpose=training; until=2026-12-31"
+
+
+def test_a_row_without_consent_is_never_opened(tmp_path, root, monkeypatch):
+    opened = []
+    real = planning.sha256_file
+    monkeypatch.setattr(planning, "sha256_file", lambda path: opened.append(path.name) or real(path))
+    monkeypatch.setattr(planning, "safe_path", lambda base, file: opened.append(f"path {file}") or base / file)
+    rows = [
+        *_rows("a.mp4", consent=GIVEN, licence="MIT"),
+        *_rows("b.mp4", licence="MIT"),
+        *_rows("c.mp4", consent=GIVEN),
+        *_rows("gone.mp4", consent="given; purpose=art", licence="MIT"),  # people are asked before the file
+        *_rows("../d.mp4"),  # and the id before people
+    ]
+    planned = plan_dataset(tmp_path / "D", rows, root, people=STRICT)
+    assert [row.reason for row in planned] == [
+        None, Reason.NO_CONSENT, Reason.LICENCE, Reason.NO_CONSENT, Reason.BAD_ID,
+    ]  # fmt: skip
+    assert opened == ["path a.mp4", "a.mp4"]
+    assert [bool(row.sha256) for row in planned] == [True, False, False, False, False]
+
+
+def test_a_consent_withdrawn_later_refuses_the_planned_row_and_given_again_brings_it_back(tmp_path, root):
+    folder = tmp_path / "D"
+    before = plan_dataset(folder, _rows("a.mp4", "b.mp4", consent=GIVEN), root)
+    gone = plan_dataset(folder, [*_rows("a.mp4", consent="withdrawn"), *_rows("same.mp4", consent=GIVEN)], root)
+    assert [(row.reason, row.sha256 == "") for row in gone] == [
+        (Reason.NO_CONSENT, True),
+        (None, False),
+        (None, False),  # the same bytes, now that the first no longer counts
+    ]
+    assert gone[1] == before[1]
+    again = plan_dataset(folder, _rows("a.mp4", "b.mp4", consent=GIVEN), root)
+    assert [row.reason for row in again] == [Reason.DUPLICATE_CONTENT, None, None]
+
+
+def test_what_a_manifest_says_of_people_is_taken_over(tmp_path, root):
+    first = plan_dataset(tmp_path / "D", _rows("a.mp4", "b.mp4"), root)
+    second = plan_dataset(tmp_path / "D", _rows("a.mp4", speaker="ada", gender="f"), root)
+    assert (second[0].values.speaker, second[0].values.gender) == ("ada", "f")
+    assert (second[0].sha256, second[0].reason, second[0].row) == (first[0].sha256, None, 0)
+    assert second[1] == first[1]
+
+
+def test_the_day_of_the_first_planning_stays(tmp_path, root, monkeypatch):
+    policy = PeoplePolicy(require=("consent",))
+
+    class Clock(date):
+        now = (2026, 12, 31)
+
+        @classmethod
+        def today(cls):
+            return date(*cls.now)
+
+    monkeypatch.setattr(planning, "date", Clock)
+    rows = _rows("a.mp4", consent=GIVEN)
+    assert plan_dataset(tmp_path / "D", rows, root, people=policy)[0].reason is None
+    before = (tmp_path / "D" / "plan.parquet").read_bytes()
+    Clock.now = (2027, 1, 1)
+    assert plan_dataset(tmp_path / "D", rows, root, people=policy)[0].reason is None
+    assert (tmp_path / "D" / "plan.parquet").read_bytes() == before
+    assert read_policy(tmp_path / "D").day == date(2026, 12, 31)
+    later = policy.model_copy(update={"day": date(2027, 1, 1)})
+    judged = plan_dataset(tmp_path / "D", rows, root, people=later)[0]
+    assert (judged.reason, judged.detail) == (
+        Reason.NO_CONSENT,
+        "expired: given until 2026-12-31, asked for 2027-01-01",
+    )
