@@ -61,22 +61,34 @@ def covers(dataset: Path, rows: list[Row | BadLine]) -> bool:
     return all(isinstance(row, Row) and row.key in named for row in rows)
 
 
+def odd_lines(rows: list[Row | BadLine]) -> list[dict[str, Any]]:
+    """Every line that is no row: its file (empty: the manifest itself), its number, and why."""
+    return [{"file": row.file, "line": row.line, "detail": row.detail} for row in rows if not isinstance(row, Row)]
+
+
 def estimate(job: IngestJob) -> dict[str, Any]:
     """Counts, seconds and bytes of a job that has not run, from the sizes of the sources."""
-    from preprocessing.corpora import BadLine
-
-    sizes = []
+    sizes, files = [], {}
+    missing = empty = 0
     for row in job.rows:
-        if not isinstance(row, BadLine):
+        if isinstance(row, Row):
             path = job.data_root / row.file
-            sizes.append(path.stat().st_size if path.is_file() else 0)
+            held = path.stat().st_size if path.is_file() else None
+            missing += held is None
+            empty += held == 0
+            if held:
+                sizes.append(held)
+                files[row.file] = held
     return {
         "rows": len(job.rows),
-        "bad_lines": len(job.rows) - len(sizes),
-        "missing_files": sizes.count(0),
-        "source_bytes": sum(sizes),
+        "bad_lines": len(odd_lines(job.rows)),
+        "missing_files": missing,
+        "empty_files": empty,
+        "source_files": len(files),
+        "source_bytes": sum(files.values()),
+        "rows_per_shard": job.settings.rows_per_shard,
         "estimated_seconds": round(SECONDS_PER_ROW * len(sizes) / job.workers),
-        "estimated_bytes": round(STORED_PER_SOURCE_BYTE * sum(sizes)) + LEAST_BYTES,
+        "estimated_bytes": round(STORED_PER_SOURCE_BYTE * sum(files.values())) + LEAST_BYTES,
     }
 
 

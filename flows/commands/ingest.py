@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from contracts.errors import Exit, Misuse
 from contracts.files import require_space
+from contracts.manifest import Row
 from flows import ingest as flow
 from flows.commands.options import WORK, Address, AsJson, DryRun, ParamsFile, Quiet, Work
 from flows.params import read_params
 from flows.running import Ended, Run, running
 
+if TYPE_CHECKING:
+    from preprocessing.build import IngestSettings
+    from preprocessing.corpora import BadLine
+
+SHOWN = 20  # odd lines on the terminal
+log = logging.getLogger(__name__)
+
 
 def ingest(
     manifest: Annotated[Path | None, typer.Option(help="Table of clips: csv, jsonl or parquet.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Instead of a manifest: every media file below a folder.")] = None,
+    corpus: Annotated[
+        str,
+        typer.Option(
+            help="Instead of a manifest: hdtf, voxceleb1, voxceleb2, avspeech, lrs2, lrs3 or vfhq, "
+            "from its own --annotations."
+        ),
+    ] = "",
+    annotations: Annotated[
+        Path | None, typer.Option(help="The corpus's annotation files: their folder, or one.")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Media of a corpus: whole videos, or clips cut from them.")] = "",
+    media: Annotated[str, typer.Option(help="Names of its files, as '{group}_{name}_{clip:03d}.mp4'.")] = "",
+    frame_size: Annotated[str, typer.Option(help="Frame that VoxCeleb1's boxes in pixels refer to, as 640x360.")] = "",
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that the manifest's files are relative to [default: the manifest's].")
     ] = None,
@@ -36,53 +60,110 @@ def ingest(
     """Turn recordings into a dataset: every row kept, rejected with a reason, or failed with a code.
 
     Example: voxface ingest --manifest clips.csv --data-root /data --out work/dataset --workers 2
+
+    Example: voxface ingest --corpus hdtf --annotations HDTF_dataset --data-root /data/hdtf --dry-run
+
+    A known corpus is read from the files it is handed out with; docs/corpora.md says which, and how its media lie.
+
+    Rows per shard: ingest.rows_per_shard of params.yaml in the folder you are in (16 in the repository's own), or of
+    --params; without such a file 64. --dry-run prints the number; a dataset keeps the one it was begun with.
     """
     budget = share(max_rejected)
     with running("ingest", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        job = _job(run, manifest, folder, data_root, where, out, workers, address, params)
+        known = Known(corpus, annotations, layout, media, size(frame_size))
+        source, rows = _rows(manifest, folder, known, data_root)
+        chosen = flow.where(rows, where)
+        if not chosen:
+            raise Misuse(f"{source} has {len(rows)} rows, none of them chosen: check --where")
+        root = data_root or (source if source.is_dir() else source.parent)
+        if not root.is_dir():
+            raise Misuse(f"{root} is not a folder: check --data-root")
+        job = flow.IngestJob(
+            dataset=out or run.places.dataset,
+            data_root=root,
+            rows=chosen,
+            settings=_settings(params),
+            workers=workers or os.cpu_count() or 1,
+            address=address,
+        )
+        odd = flow.odd_lines(rows)
         if dry_run:
-            run.finish(flow.estimate(job))
+            _tell(run, flow.estimate(job), odd)
             return
+        if odd:
+            run.note(f"{len(odd)} odd lines, one row each; --dry-run lists them")
+        log.info("%d rows per shard", job.settings.rows_per_shard)
         result = _unless_done(run, job)
         run.finish(result)
         _judge(result, budget)
 
 
-def _job(
-    run: Run,
-    manifest: Path | None,
-    folder: Path | None,
-    data_root: Path | None,
-    where: str,
-    out: Path | None,
-    workers: int | None,
-    address: str,
-    params: Path | None,
-) -> flow.IngestJob:
-    source = manifest or folder
-    if source is None or (manifest and folder):
-        raise Misuse("name the clips by either --manifest FILE or --folder DIR")
-    if not source.exists():
-        raise Misuse(f"{source} does not exist: check --manifest or --folder")
-    from preprocessing.corpora import read_manifest
-    from preprocessing.run import IngestSettings
+@dataclass(frozen=True)
+class Known:
+    """The options of ``--corpus``."""
 
-    root = data_root or (source if source.is_dir() else source.parent)
-    if not root.is_dir():
-        raise Misuse(f"{root} is not a folder: check --data-root")
-    rows = read_manifest(source, root)
-    chosen = flow.where(rows, where)
-    if not chosen:
-        raise Misuse(f"{source} has {len(rows)} rows, none of them chosen: check --where")
-    settings = IngestSettings.read(read_params(params).ingest, "params.yaml: ingest")
-    return flow.IngestJob(
-        dataset=out or run.places.dataset,
-        data_root=root,
-        rows=chosen,
-        settings=settings,
-        workers=workers or os.cpu_count() or 1,
-        address=address,
-    )
+    corpus: str
+    annotations: Path | None
+    layout: str
+    media: str
+    frame: tuple[int, int] | None
+
+
+def _rows(
+    manifest: Path | None, folder: Path | None, known: Known, data_root: Path | None
+) -> tuple[Path, list[Row | BadLine]]:
+    """What the rows are read from, and the rows."""
+    from preprocessing.corpora import read_corpus, read_manifest
+
+    named = [name for name in (manifest, folder, known.corpus) if name]
+    if len(named) != 1:
+        raise Misuse("name the clips by one of --manifest FILE, --folder DIR, --corpus NAME --annotations DIR")
+    source = manifest or folder or known.annotations
+    if known.corpus and source is None:
+        raise Misuse(f"--corpus {known.corpus} needs --annotations: the files it is handed out with (docs/corpora.md)")
+    if not known.corpus and (known.annotations or known.layout or known.media or known.frame):
+        raise Misuse("--annotations, --layout, --media and --frame-size go with --corpus")
+    if source is None or not source.exists():
+        raise Misuse(f"{source} does not exist: check --manifest, --folder or --annotations")
+    if known.corpus:
+        found = read_corpus(known.corpus, source, layout=known.layout, template=known.media, frame=known.frame)
+        return source, found
+    return source, read_manifest(source, data_root or (source if source.is_dir() else source.parent))
+
+
+def _settings(params: Path | None) -> IngestSettings:
+    from preprocessing.build import IngestSettings
+
+    return IngestSettings.read(read_params(params).ingest, "params.yaml: ingest")
+
+
+def _tell(run: Run, counts: dict[str, Any], odd: list[dict[str, Any]]) -> None:
+    """The result of a dry run: all odd lines in the log, in the record and with --json, the first few for people."""
+    for line in odd:
+        log.info("odd line: %s", line["detail"])
+    whole = counts | {"odd_lines": odd}
+    if run.json:
+        run.finish(whole)
+        return
+    shown = [line["detail"] for line in odd[:SHOWN]]
+    run.finish(counts | {"odd_lines": [{"line": text} for text in shown]} if shown else counts)
+    run.result = whole
+    if len(odd) > SHOWN:
+        run.note(f"and {len(odd) - SHOWN} more odd lines: {run.record.with_suffix('.log')} has them all, as has --json")
+
+
+def size(text: str) -> tuple[int, int] | None:
+    """Width and height from ``640x360``. Raises ``Misuse`` for anything else but nothing.
+
+    >>> size("640x360")
+    (640, 360)
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise Misuse(f"--frame-size {text}: expected width x height, such as 640x360")
+    return int(match[1]), int(match[2])
 
 
 def _unless_done(run: Run, job: flow.IngestJob) -> dict[str, Any]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from contracts.errors import Misuse
-from contracts.manifest import COLUMNS, Row, row_from
+from contracts.manifest import COLUMNS, Row
 from preprocessing.corpora import BadLine
+from preprocessing.corpora.lines import LONGEST_LINE, bad, row_or_bad, text_lines
 
-LONGEST_LINE = 1 << 20  # bytes; a manifest row has a few hundred
+MOST_LINES_OF_A_CELL = 16
 ALIASES = frozenset({"license"})
 
 log = logging.getLogger(__name__)
@@ -40,78 +41,90 @@ def read(path: Path) -> list[Row | BadLine]:
             rows.append(values)
             continue
         unknown |= dict.fromkeys(str(name) for name in values if name not in COLUMNS and name not in ALIASES)
-        rows.append(_row(number, values))
+        rows.append(row_or_bad("", number, values))
     if unknown:
         log.warning("%s: columns kept as extra: %s", path.name, ", ".join(unknown))
     return rows
 
 
-def _row(number: int, values: dict[str, Any]) -> Row | BadLine:
-    if not values.get("file"):
-        return BadLine(number, f"line {number}: file: is empty")
-    try:
-        json.dumps(values, ensure_ascii=False, default=str).encode()  # lone surrogates: the name was not UTF-8
-        return row_from(values)
-    except UnicodeEncodeError:
-        return BadLine(number, f"line {number}: not UTF-8")
-    except ValidationError as error:
-        faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-        return BadLine(number, f"line {number}: {'; '.join(faults)}")
-    except (ValueError, TypeError, OverflowError) as error:
-        return BadLine(number, f"line {number}: {error}")
-
-
 def _csv(path: Path) -> Iterator[Line]:
     # surrogateescape: a line that is not UTF-8 is refused alone
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(_bounded(file), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = [name.strip() for name in next(reader, [])]
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        lines = _cells(file, delimiter)
+        header: list[str] = []
+        for number, cells in lines:
+            if isinstance(cells, BadLine):
+                if not header:
+                    break
+                yield number, cells
+            elif not header:
+                header = [name.strip() for name in cells]
+                if "file" not in header:
+                    break
+                if len(set(header)) != len(header):
+                    raise Misuse(f"{path}: a column name stands twice in the first line")
+            elif len(cells) != len(header):
+                yield number, bad("", number, f"{len(cells)} cells, the header has {len(header)}")
+            else:
+                yield number, dict(zip(header, cells))
         if "file" not in header:
             raise Misuse(f"{path}: the first line must name the columns, and one of them must be 'file'")
-        if len(set(header)) != len(header):
-            raise Misuse(f"{path}: a column name stands twice in the first line")
+
+
+def _cells(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str] | BadLine]]:
+    """The cells of each line, by the number that it begins at.
+
+    A cell in quotes may run over some lines. One that never ends costs the line it begins on, and no other.
+    """
+    ahead: deque[str] = deque()  # read to find the end of a quoted cell, and not used for it
+    number = 0
+    while line := (ahead.popleft() if ahead else _bounded(file)):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            yield number, bad("", number, f"longer than {LONGEST_LINE} characters")
+            continue
+        taken = [line]
         while True:
-            number = reader.line_num + 1
             try:
-                cells = next(reader, None)
+                cells = next(csv.reader(taken, delimiter=delimiter, strict=True), [])
             except csv.Error as error:
-                yield number, BadLine(number, f"line {number}: {error}")
-                continue
-            if cells is None:
-                return
-            if cells and len(cells) != len(header):
-                yield number, BadLine(number, f"line {number}: {len(cells)} cells, the header has {len(header)}")
-            elif cells:
-                yield number, dict(zip(header, cells))
+                fault = str(error)
+                if not fault.startswith("unexpected end of data") or len(taken) > MOST_LINES_OF_A_CELL:
+                    cells = []
+                elif more := (ahead.popleft() if ahead else _bounded(file)):
+                    taken.append(more)
+                    continue
+                ahead.extendleft(reversed(taken[1:]))
+                yield number, bad("", number, fault)
+            else:
+                if cells:
+                    yield number, cells
+                number += len(taken) - 1
+            break
 
 
-def _bounded(lines: Iterable[str]) -> Iterator[str]:
-    """Lines cut at the limit: csv then sees a field that is too long and refuses that line alone."""
-    for line in lines:
-        yield line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "\n"
+def _bounded(file: TextIO) -> str:
+    """The next line; one that is too long is read on to its end, and only its beginning kept."""
+    line = file.readline(LONGEST_LINE + 1)
+    rest = line
+    while len(rest) > LONGEST_LINE and not rest.endswith("\n"):
+        rest = file.readline(LONGEST_LINE + 1)
+    return line
 
 
 def _jsonl(path: Path) -> Iterator[Line]:
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(LONGEST_LINE + 1):
-            number += 1
-            if len(line) > LONGEST_LINE:
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(LONGEST_LINE)
-                yield number, BadLine(number, f"line {number}: longer than {LONGEST_LINE} bytes")
-                continue
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
-            except (ValueError, RecursionError) as error:
-                yield number, BadLine(number, f"line {number}: no JSON: {error}")
-                continue
-            if not isinstance(values, dict):
-                yield number, BadLine(number, f"line {number}: not a JSON object")
-            else:
-                yield number, values
+    for line in text_lines(path, ""):
+        if isinstance(line, BadLine):
+            yield line.line, line
+            continue
+        number, text = line
+        try:
+            values = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            yield number, bad("", number, f"no JSON: {error}")
+            continue
+        yield number, values if isinstance(values, dict) else bad("", number, "not a JSON object")
 
 
 def _no_constant(name: str) -> float:

@@ -92,6 +92,24 @@ def test_a_giant_csv_line_costs_one_row(tmp_path):
     assert [row.file if isinstance(row, Row) else row.line for row in rows] == ["a.mp4", 3, "c.mp4"]
 
 
+def test_a_quote_that_never_ends_costs_one_row(tmp_path):
+    path = tmp_path / "m.csv"
+    lines = [
+        "file,note",
+        'a.mp4,"two',
+        'lines"',
+        'b.mp4,"open',
+        *(f"c{n}.mp4,x" for n in range(40)),
+        'd.mp4,"open',
+        "e.mp4,y",
+    ]
+    path.write_text("\n".join(lines))
+    rows = read_manifest(path, tmp_path)
+    expected = ["a.mp4", 4, *(f"c{n}.mp4" for n in range(40)), 45, "e.mp4"]
+    assert [row.file if isinstance(row, Row) else row.line for row in rows] == expected
+    assert rows[0].extra == {"note": "two\nlines"}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("m.csv", "name\na\n"), ("m.csv", ""), ("m.csv", "file,file\na,b\n"), ("m.txt", "file\n"), ("m.parquet", "no")],
