@@ -61,6 +61,7 @@ class FailureCode(StrEnum):
 
     INTERNAL = "INTERNAL"
     CRASHED = "CRASHED"
+    EXHAUSTED = "EXHAUSTED"  # Transient, as often as it was tried
 
 
 def first(reasons: "set[Reason] | list[Reason]") -> Reason:

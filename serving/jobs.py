@@ -22,7 +22,9 @@ class Job(Settings):
     audio: Path
     out: Path  # .mp4
     portrait: Path | None = None
-    consent: str | None = None  # "who, purpose"; needed with a portrait
+    video: Path | None = None  # whose mouth is to speak, for systems that dub
+    consent: str | None = None  # "who, purpose"; needed with a portrait or a video
+    consent_for: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # the only picture it was given for
     seed: int = Field(default=0, ge=0, lt=2**63)
     steps: int | None = Field(default=None, ge=1, le=1000)  # denoising; None: the system's own number
     size: int | None = Field(default=None, ge=16, le=2048, multiple_of=2)  # side in pixels; None: as rendered
@@ -41,6 +43,7 @@ class Inputs(Settings):
     bundle: str
     audio: str  # SHA-256 of the sound file
     portrait: str | None = None  # SHA-256 of the portrait file
+    video: str | None = None  # SHA-256 of the video file
     consent: Consent | None = None
     seed: int
     steps: int | None = None
@@ -49,7 +52,9 @@ class Inputs(Settings):
     @property
     def job(self) -> str:
         """Digest of the job: bundle, inputs, seed and settings."""
-        return canonical_digest(self.model_dump(mode="json"))
+        # without a video the digest is what it was before there were videos: what is published keeps its name
+        left_out = {"video"} if self.video is None else None
+        return canonical_digest(self.model_dump(mode="json", exclude=left_out))
 
 
 class Result(BaseModel):

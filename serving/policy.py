@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
+from contracts import consent as stated
 from contracts.errors import Reject
 from contracts.files import sha256_file
 from contracts.limits import Limits
@@ -11,6 +14,7 @@ from contracts.reasons import Reason
 from serving.jobs import Consent, Inputs, Job
 
 TEXT_LIMIT = 500  # characters of a consent record
+FORMAL = re.compile(r"\s*(\{|(given|withdrawn)\s*(;|$)|not needed\s*:)", re.IGNORECASE)
 
 
 class ServingLimits(Limits):
@@ -21,11 +25,15 @@ class ServingLimits(Limits):
 
 
 def read_consent(text: str | None) -> Consent:
-    """The record behind ``--consent "who, purpose"``. Raises ``Reject(NO_CONSENT)`` where a part is missing.
+    """The record behind ``--consent "who, purpose"``, or behind a consent in the form of manifests.
+
+    Raises ``Reject(NO_CONSENT)`` where a part is missing; in the other form, unless it holds today for generation.
 
     >>> read_consent("Ada Lovelace, a greeting for the museum, in English").purpose
     'a greeting for the museum, in English'
     """
+    if FORMAL.match(text or ""):
+        return _formal(text or "")
     mend = 'a portrait needs --consent "who, purpose": who is shown agreed to be animated, and for what'
     who, _, purpose = (part.strip() for part in (text or "").partition(","))
     if not who or not purpose:
@@ -33,6 +41,17 @@ def read_consent(text: str | None) -> Consent:
     if len(who) + len(purpose) > TEXT_LIMIT or not (who + purpose).isprintable():
         raise Reject(Reason.NO_CONSENT, f"the consent must be one printable line of at most {TEXT_LIMIT} characters")
     return Consent(who=who, purpose=purpose)
+
+
+def _formal(text: str) -> Consent:
+    """``given; purpose=generation; who=…; until=…`` (:mod:`contracts.consent`)."""
+    found = stated.parse(text)
+    found.check("generation", datetime.now(UTC).date())
+    if found.state == "not needed":
+        return Consent(who="nobody", purpose=f"not needed: {found.why}")
+    if not found.who:
+        raise Reject(Reason.NO_CONSENT, "the consent does not say whose it is: add who=NAME")
+    return Consent(who=found.who, purpose="generation")
 
 
 def check_file(path: Path) -> None:
@@ -52,16 +71,20 @@ def check_file(path: Path) -> None:
 def admit(job: Job, bundle: str) -> Inputs:
     """The identity of ``job`` for the bundle of that digest: consent looked at first, then files hashed.
 
-    Raises ``Reject``: NO_CONSENT before a portrait is touched; MISSING_FILE, NOT_A_FILE, UNREADABLE, EMPTY_FILE.
+    Raises ``Reject``: NO_CONSENT before a portrait is decoded; MISSING_FILE, NOT_A_FILE, UNREADABLE, EMPTY_FILE.
     """
-    consent = read_consent(job.consent) if job.portrait is not None else None
-    check_file(job.audio)
-    if job.portrait is not None:
-        check_file(job.portrait)
+    people = [path for path in (job.portrait, job.video) if path is not None]
+    consent = read_consent(job.consent) if people else None
+    for path in (job.audio, *people):
+        check_file(path)
+    digests = {path: sha256_file(path) for path in (job.audio, *people)}
+    if job.consent_for is not None and any(digests[path] != job.consent_for for path in people):
+        raise Reject(Reason.NO_CONSENT, "the consent was given for another picture: its digest is not this one's")
     return Inputs(
         bundle=bundle,
-        audio=sha256_file(job.audio),
-        portrait=None if job.portrait is None else sha256_file(job.portrait),
+        audio=digests[job.audio],
+        portrait=None if job.portrait is None else digests[job.portrait],
+        video=None if job.video is None else digests[job.video],
         consent=consent,
         seed=job.seed,
         steps=job.steps,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from systems.base import Request, TalkingFacePipeline
 
 Progress = Callable[[int, int, str], None]  # frames done, frames in all, note
+Watch = Callable[[Path, int, int], None]  # the video's place, its frames done, its frames in all
 BATCH = 4  # videos rendered at once
 PORTRAIT_SIDE = 512  # pixels: the largest stored crop; pipelines scale it to their own size
 
@@ -67,11 +68,14 @@ class Renderer:
 
         return Tools()
 
-    def render(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Outcome]:
+    def render(
+        self, jobs: Sequence[Job], progress: Progress | None = None, watch: Watch | None = None
+    ) -> list[Outcome]:
         """One outcome per job, in order. A job that is refused or fails leaves the others alone.
 
-        A job whose video stands already, with a sidecar that fits, is not rendered again. Raises
-        ``Misuse`` where two jobs want one place, ``Transient`` where the disk is full.
+        ``progress`` counts the frames of a batch, ``watch`` those of each video. A job whose video stands
+        already, with a sidecar that fits, is not rendered again. Raises ``Misuse`` where two jobs want one
+        place, ``Transient`` where the disk is full.
         """
         check_jobs(jobs)
         unique = list(dict.fromkeys(jobs))
@@ -90,7 +94,7 @@ class Renderer:
                         works[inputs.job] = self._prepare(job, inputs)
                 except Exception as error:
                     outcomes[job] = _refusal(job, error)
-            outcomes |= self._render(list(works.values()), progress)
+            outcomes |= self._render(list(works.values()), progress, watch)
         return [outcomes[job] for job in jobs]
 
     def _prepare(self, job: Job, inputs: Inputs) -> Work:
@@ -105,24 +109,26 @@ class Renderer:
 
             with _naming(job.portrait):
                 portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE, self.limits, self._tools)
+        if job.video is not None:
+            raise Reject(Reason.BAD_MANIFEST, f"{self.bundle.system} makes its own frames and takes no video")
         request = Request(audio=audio, seed=job.seed, portrait=portrait, steps=job.steps)
         return Work(jobs=[job], inputs=inputs, request=request, seconds=len(audio) / SAMPLE_RATE)
 
-    def _render(self, works: list[Work], progress: Progress | None) -> dict[Job, Outcome]:
+    def _render(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> dict[Job, Outcome]:
         """Outcomes of a batch; where the pipeline fails on it, its members are tried alone."""
         if not works:
             return {}
         try:
-            return self._stream(works, progress)
+            return self._stream(works, progress, watch)
         except Exception as error:
             if len(works) == 1:
                 return {job: _refusal(job, error) for job in works[0].jobs}
             if isinstance(error, VoxfaceError) and not isinstance(error, Reject):
                 raise
             log.warning("a batch of %d failed (%s); rendering its jobs one by one", len(works), error)
-        return {job: outcome for work in works for job, outcome in self._render([work], progress).items()}
+        return {job: outcome for work in works for job, outcome in self._render([work], progress, watch).items()}
 
-    def _stream(self, works: list[Work], progress: Progress | None) -> dict[Job, Outcome]:
+    def _stream(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> dict[Job, Outcome]:
         import torch
 
         total = sum(work.request.frames for work in works)
@@ -140,6 +146,8 @@ class Renderer:
                     raise RuntimeError(f"frame {chunk.first} of {work.out.name} came out of turn")
                 encoding.put(resize(chunk.frames, work.inputs.size))
                 done += len(chunk.frames)
+                if watch is not None:
+                    watch(work.out, encoding.count, work.request.frames)
                 if progress is not None:
                     progress(done, total, note)
             outcomes: dict[Job, Outcome] = {}

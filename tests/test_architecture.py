@@ -42,6 +42,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "safetensors": ("systems/", "training/", "serving/"),
     "webdataset": ("training/",),
     "fastapi": ("serving/",),
+    "sqlalchemy": ("serving/",),
 }
 CONTRACTS_MAY = {"numpy", "pydantic", "pyarrow"}  # beside the standard library
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
+import secrets
 import shutil
+import subprocess
+import tempfile
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +16,10 @@ import numpy as np
 import pytest
 
 from contracts.bundle import Lineage, seal_artifact, write_bundle
+from serving.ledger import Ledger, sqlite_url
 
 TOYS = Path(__file__).parent / "toys"
+POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,3 +93,70 @@ def speech(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of an empty PostgreSQL of our own, on a unix socket in a temporary folder."""
+    if not (POSTGRES / "initdb").exists():
+        pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
+    user: dict = {}
+    folder = Path(tempfile.mkdtemp(prefix="vox-pg-", dir="/tmp"))
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        user = {"user": "postgres" if "postgres" in names else "nobody"}
+        shutil.chown(folder, user["user"])
+    control = [POSTGRES / "pg_ctl", "-D", folder / "data", "-s", "-w"]
+    options = f"-k {folder} -h '' -c fsync=off -c max_connections=60"
+    here: dict = {"cwd": folder, "check": True, "capture_output": True, **user}
+    try:
+        subprocess.run([POSTGRES / "initdb", "-D", folder / "data", "-U", "vox", "--auth=trust", "-N"], **here)
+        subprocess.run([*control, "-o", options, "-l", folder / "log", "start"], **here)
+        try:
+            yield f"postgresql://vox@/postgres?host={folder}"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], **here)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """The URL of a new database in that PostgreSQL."""
+    from sqlalchemy import create_engine, text
+
+    name = f"vox{secrets.token_hex(4)}"
+    engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return postgres.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty ledger, of either kind."""
+    return sqlite_url(tmp_path / "ledger.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+class Clock:
+    """Time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
+    """An empty ledger of either kind, whose time is ``clock``."""
+    ledger = Ledger(ledger_url, clock)
+    yield ledger
+    ledger.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import Reject
+from contracts.files import sha256_file
 from contracts.reasons import Reason
 from serving.jobs import Consent, Job
 from serving.policy import admit, read_consent
@@ -62,3 +63,29 @@ def test_identity_is_of_contents_not_of_names(tmp_path: Path, speech: Callable[.
     first = admit(Job(audio=one, out=tmp_path / "x.mp4", seed=3, consent="nobody asked"), "b")
     assert first == admit(Job(audio=two, out=tmp_path / "y.mp4", seed=3), "b")
     assert first != admit(Job(audio=speech("three.wav", 16_001), out=tmp_path / "x.mp4", seed=3), "b")
+
+
+def test_consent_in_the_form_of_manifests_holds_for_generation_only() -> None:
+    assert read_consent("given; purpose=generation; who=Ada").who == "Ada"
+    assert read_consent("not needed: an invented person").purpose == "not needed: an invented person"
+    for wrong in (
+        "given; purpose=training; who=Ada",
+        "given; purpose=generation; who=Ada; until=2020-01-01",
+        "given; purpose=generation",
+        "withdrawn; on=2026-01-01",
+        '{"state": "withdrawn"}',
+    ):
+        with pytest.raises(Reject) as caught:
+            read_consent(wrong)
+        assert caught.value.reason is Reason.NO_CONSENT
+
+
+def test_b39_a_consent_given_for_another_picture(tmp_path: Path) -> None:
+    for name in ("a.wav", "p.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    job = Job(audio=tmp_path / "a.wav", portrait=tmp_path / "p.png", consent="Ada, a test", out=tmp_path / "x.mp4")
+    digest = sha256_file(tmp_path / "p.png")
+    assert admit(job.model_copy(update={"consent_for": digest}), "b").portrait == digest
+    with pytest.raises(Reject) as caught:
+        admit(job.model_copy(update={"consent_for": "0" * 64}), "b")
+    assert caught.value.reason is Reason.NO_CONSENT
