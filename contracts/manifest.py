@@ -97,7 +97,7 @@ def row_from(values: dict[str, Any]) -> Row:
         given.setdefault("licence", given.pop("license"))
     known = {name: given.pop(name) for name in COLUMNS if name in given}
     for name in ("id", "speaker", "language", "licence", "consent", "split", "file", "corpus"):
-        if name in known:
+        if isinstance(known.get(name), int | float):  # a list or an object is no name
             known[name] = str(known[name])
     if isinstance(known.get("box"), str):
         known["box"] = tuple(float(part) for part in known["box"].split())

@@ -132,7 +132,9 @@ class Decoding:
             status = self._child.wait(self._budget.left)
         if status is None:
             raise self._stopped(self._budget.overrun())
-        counts = judge(self._child.log, status, self._found, whole=self._whole)
+        counts = judge(
+            self._child.log, status, self._found, whole=self._whole, place=f"after {given} of {self.count} frames: "
+        )
         if self.count - given > (MOST_MISSING if given else 0):
             raise Reject(Reason.TRUNCATED, f"pictures end after {given} of {self.count} frames")
         sound = np.frombuffer(self._listener.data, np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 from contracts.errors import Reject
 from contracts.limits import Limits
 from contracts.reasons import Reason
+from preprocessing.media.boxes import Index, read_index
 from preprocessing.media.process import collect
 
 Need = Literal["video", "audio"]
@@ -25,6 +26,7 @@ SCAN_MEMORY_MB = 1024
 SQUARE = 0.01  # pixels are taken as square where they are so within 1 %
 LATE_S = 0.025  # how far before its declared end plain sound (WAV, FLAC) may stop; others list their packets
 LATE_MATROSKA_S = 0.25
+LATE_MP4_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,14 @@ def probe(
     size = path.stat().st_size
     if size == 0:
         raise Reject(Reason.EMPTY_FILE, f"{path.name} has zero bytes")
+    index = read_index(path)
+    if index.samples > size:
+        raise Reject(Reason.TRUNCATED, f"the index lists {index.samples} packets, the file has {size} bytes")
     found = _scan(path, limits)
+    if index.cut:
+        raise Reject(Reason.BAD_CONTAINER, "the file ends inside its index")
+    if index.elsewhere:
+        raise Reject(Reason.BAD_CONTAINER, "its index says that the media lie in another file")
     if found["streams"] > limits.streams:
         raise Reject(Reason.TOO_MANY_STREAMS, f"{found['streams']} streams, at most {limits.streams} are read")
     tracks = {track["kind"]: track for track in found["tracks"]}
@@ -103,7 +112,7 @@ def probe(
     if "audio" in need and audio is None:
         raise Reject(Reason.NO_AUDIO, "no sound stream")
     for kind in need:
-        _check_whole(tracks[kind], found, size)
+        _check_whole(tracks[kind], found, size, index)
     shown = np.sort(np.array(video["pts"] if video else [], dtype=np.float64))
     shown = shown * (video["time_base"] if video else 0.0) - origin
     length = times["video"][1] - times["video"][0] if video else 0.0
@@ -136,8 +145,6 @@ def _scan(path: Path, limits: Limits) -> dict[str, Any]:
         raise Reject(Reason.BAD_CONTAINER, f"reading it ended with status {status}: {log.strip()[-200:]}") from None
     if "error" in found:
         raise Reject(Reason.BAD_CONTAINER, f"no container that is read here ({FORMATS}): {found['error']}")
-    if found.get("index_cut"):
-        raise Reject(Reason.BAD_CONTAINER, "the file ends inside its index")
     return found
 
 
@@ -188,7 +195,7 @@ def _check_length(
         raise Reject(Reason.TOO_LONG, f"{length:.1f} s, at most {limits.duration_s:g} s are read")
 
 
-def _check_whole(track: dict[str, Any], found: dict[str, Any], size: int) -> None:
+def _check_whole(track: dict[str, Any], found: dict[str, Any], size: int, index: Index) -> None:
     """Raise TRUNCATED where packets are missing that the container lists or declares."""
     kind, name = track["kind"], f"{track['kind']} stream"
     if track["last_byte"] > size:
@@ -204,9 +211,12 @@ def _check_whole(track: dict[str, Any], found: dict[str, Any], size: int) -> Non
     missing = 0.0
     if track["duration"] is not None and found["container"] in ("wav", "flac"):
         missing = ((track["start"] or 0) + track["duration"] - track["end"]) * track["time_base"] - LATE_S
-    elif found["container"].startswith("matroska") and len(found["tracks"]) == found["streams"]:
+    elif len(found["tracks"]) == found["streams"]:
         # the whole file's length alone is declared, by whichever track is the longest
         ends = [other["end"] * other["time_base"] for other in found["tracks"] if other["end"] is not None]
-        missing = (found["duration_s"] or 0.0) - max(ends, default=0.0) - LATE_MATROSKA_S
+        if found["container"].startswith("matroska"):
+            missing = (found["duration_s"] or 0.0) - max(ends, default=0.0) - LATE_MATROSKA_S
+        elif found["container"].startswith("mov"):
+            missing = index.seconds - max(ends, default=0.0) - LATE_MP4_S
     if missing > 0:
         raise Reject(Reason.TRUNCATED, f"the {name} ends long before its declared end")

@@ -32,7 +32,6 @@ def main(path: str, formats: str, pixels: int) -> dict[str, Any]:
             "duration_s": None if container.duration is None else container.duration / 1e6,
             "streams": len(streams),
             "tracks": list(tracks.values()),
-            "index_cut": container.format.name.startswith("mov") and _index_cut(path),
         }
         if all(track["kind"] != "video" or track["width"] * track["height"] <= pixels for track in tracks.values()):
             found["whole"] = _read(container, [streams[index] for index in tracks], tracks)
@@ -71,25 +70,6 @@ def _declared(stream: Any) -> dict[str, Any]:
         track["rate"] = float(rate) if rate else 0.0
         track["rotation"] = 0
     return track
-
-
-def _index_cut(path: str) -> bool:
-    """Whether an MP4 file ends inside its index: the streams listed after that point would seem not to exist."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        at = 0
-        while at + 8 <= size:
-            file.seek(at)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if length < 8:  # 0: to the end of the file
-                return False
-            if head[4:8] == b"moov":
-                return at + length > size
-            at += length
-    return False
 
 
 def _read(container: Any, streams: list[Any], tracks: dict[int, dict[str, Any]]) -> bool:

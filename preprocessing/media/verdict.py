@@ -15,15 +15,16 @@ COUNTS = re.compile(r"\((video|audio)\): \d+ packets read .*?; (\d+) frames deco
 MISSING = SAMPLE_RATE // 10  # samples by which a track may end before its packets say so: priming and rounding
 
 
-def judge(log: str, status: int, found: Probe, *, whole: bool) -> dict[str, int]:
+def judge(log: str, status: int, found: Probe, *, whole: bool, place: str = "") -> dict[str, int]:
     """Frames decoded by kind of stream; raises unless ffmpeg ended cleanly and a ``whole`` file gave every picture.
 
     Neither is enough alone: a cut file may end without an error, and a damaged one may give every frame.
+    ``place`` is where in the file that was, to be told with the cause.
     Raises ``Reject``: DECODE_ERROR or TRUNCATED.
     """
     counts = COUNTS.findall(log)
     if status != 0 or not counts or any(int(errors) for _, _, errors in counts):
-        raise Reject(Reason.DECODE_ERROR, _cause(log, status))
+        raise Reject(Reason.DECODE_ERROR, place + _cause(log, status))
     decoded = {kind: int(frames) for kind, frames, _ in counts}
     if whole and found.video is not None:
         expected = found.video.packets - found.video.discarded
