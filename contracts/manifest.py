@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,7 @@ from contracts.reasons import Reason
 from contracts.settings import Settings, canonical_json
 
 Kind = Literal["clip", "face", "speech"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 LONGEST_ID = 512  # bytes
 SAMPLE_MEDIA: dict[str, Kind] = {

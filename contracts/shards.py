@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from contracts.errors import Corrupt
 from contracts.files import commit_bytes, commit_written, sha256_file, sha256_tree
@@ -24,6 +24,7 @@ from contracts.sample import MEMBERS
 from contracts.settings import canonical_digest, canonical_json
 
 RECORD = re.compile(r"shard-(\d{6})\.json")
+SCHEMA = 2  # of a record
 SEAL = "record_sha256"  # member of a record's file: the digest of all its other members
 
 
@@ -32,7 +33,7 @@ class ShardRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: int = 1
+    schema_version: int = SCHEMA
     shard: int
     tar_sha256: str
     tar_bytes: int
@@ -42,8 +43,18 @@ class ShardRecord(BaseModel):
     kept: int
     rejected: dict[str, int]
     failed: dict[str, int]
-    steps: str  # digest of the steps and their settings
-    rows: str  # digest of the planned rows (keys and source digests) it was made from
+    steps: dict[str, str]  # by kind of row: digest of the steps that touch it, and their settings
+    rows: list[str]  # digest of each planned row (key, source digest, values) it was made from
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: object) -> object:
+        return {"": value} if isinstance(value, str) else value
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _all_in_one(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
 
 def write_shard(
@@ -52,12 +63,13 @@ def write_shard(
     samples: list[tuple[str, dict[str, bytes]]],
     lines: list[dict[str, Any]],
     *,
-    steps: str,
-    rows: str,
+    steps: dict[str, str] | str,
+    rows: list[str] | str,
 ) -> ShardRecord:
     """Commit one shard: tar, ledger, then the record. Equal inputs give equal bytes.
 
-    ``samples`` are ``(key, members by extension)`` in order; ``lines`` the ledger's.
+    ``samples`` are ``(key, members by extension)`` in order; ``lines`` the ledger's. ``steps`` and ``rows`` say what
+    it was made by and from, as the record keeps it (a plain text stands for all kinds, all rows).
     Raises ``ValueError`` where the ledger's rows do not add up or a key is not a plain name.
     """
     from contracts.index import account
@@ -70,18 +82,20 @@ def write_shard(
     pq.write_table(table, packed)
     tar_sha256 = commit_written(base.with_suffix(".tar"), lambda file: _write_tar(file, samples))
     ledger_sha256 = commit_written(base.with_suffix(".parquet"), lambda file: file.write(packed.getbuffer()))
-    record = ShardRecord(
-        shard=number,
-        tar_sha256=tar_sha256,
-        tar_bytes=base.with_suffix(".tar").stat().st_size,
-        ledger_sha256=ledger_sha256,
-        keys=[key for key, _ in samples],
-        read=count.read,
-        kept=count.kept,
-        rejected={str(reason): n for reason, n in sorted(count.rejected.items())},
-        failed=dict(sorted(count.failed.items())),
-        steps=steps,
-        rows=rows,
+    record = ShardRecord.model_validate(
+        {
+            "shard": number,
+            "tar_sha256": tar_sha256,
+            "tar_bytes": base.with_suffix(".tar").stat().st_size,
+            "ledger_sha256": ledger_sha256,
+            "keys": [key for key, _ in samples],
+            "read": count.read,
+            "kept": count.kept,
+            "rejected": {str(reason): n for reason, n in sorted(count.rejected.items())},
+            "failed": dict(sorted(count.failed.items())),
+            "steps": steps,
+            "rows": rows,
+        }
     )
     commit_bytes(base.with_suffix(".json"), _sealed(record))
     return record
@@ -195,6 +209,8 @@ def read_shard(dataset: Path, number: int) -> Shard:
         data = path.read_bytes()
         members = json.loads(data)
         members.pop(SEAL, None)
+        if members.get("schema_version", SCHEMA) != SCHEMA:
+            raise Corrupt(path, "was written by another version of this program: voxface ingest makes its shard anew")
         record = ShardRecord.model_validate(members)
     except FileNotFoundError:
         raise Corrupt(path, "is missing") from None

@@ -10,9 +10,11 @@ from contracts.consent import RECORDED, PeoplePolicy
 from contracts.errors import Corrupt, Misuse, Reject, Transient
 from contracts.files import sha256_file
 from contracts.limits import Limits
+from contracts.manifest import KINDS, Kind
 from contracts.plan import ROWS_PER_SHARD, PlannedRow
 from contracts.reasons import FailureCode, Reason, first
 from contracts.settings import Settings, canonical_digest
+from preprocessing.costs import Costs
 from preprocessing.step import Clip, Step, Tools
 from preprocessing.steps import PEOPLE, Align, Listen, Look, Measure, Store
 from preprocessing.watch import Watch
@@ -31,20 +33,28 @@ class IngestSettings(Settings):
     # half of that at 4 dB less, seven times the time to write, and seven to twelve times to read any one frame.
     jpeg_quality: int = 95
 
-    @property
-    def steps_digest(self) -> str:
-        """Identity of the steps: their versions, and the settings that they read. Shards made by others are stale."""
-        versions = [[kind.__name__, kind.version] for kind in STEPS]
-        return canonical_digest([versions, self.limits.model_dump(mode="json"), self.jpeg_quality])
+    def steps_digest(self, kind: Kind) -> str:
+        """Identity of what is done to rows of ``kind``: the steps that touch it and the settings that these read.
+
+        Rows made by others are stale. A step that leaves ``kind`` alone can change without making them so.
+        """
+        values = self.limits.model_dump(mode="json") | {"jpeg_quality": self.jpeg_quality}
+        return canonical_digest(
+            [
+                [step.__name__, step.version, {name: values[name] for name in sorted(step.reads)}]
+                for step in STEPS
+                if kind in step.kinds
+            ]
+        )
 
 
-STEPS = (Watch, Look, Listen, Align, Measure, Store)  # in this order
+STEPS: tuple[type[Step], ...] = (Watch, Look, Listen, Align, Measure, Store)  # in this order
 
 
 def steps(tools: Tools, settings: IngestSettings) -> list[Step]:
     """What is done to every row: the ``STEPS``, set up."""
     limits = settings.limits
-    store = Store(settings.jpeg_quality, settings.steps_digest)
+    store = Store(settings.jpeg_quality, {kind: settings.steps_digest(kind) for kind in KINDS})
     return [Watch(tools, limits), Look(tools, limits), Listen(limits), Align(limits), Measure(), store]
 
 
@@ -52,21 +62,27 @@ Samples = list[tuple[str, dict[str, bytes]]]
 Lines = list[dict[str, Any]]
 
 
-def build_row(planned: PlannedRow, data_root: Path, tools: Tools, settings: IngestSettings) -> tuple[Samples, Lines]:
+def build_row(
+    planned: PlannedRow, data_root: Path, tools: Tools, settings: IngestSettings, costs: Costs | None = None
+) -> tuple[Samples, Lines]:
     """The samples of one planned row (key, members by extension), and its ledger lines: the row's, then its spans'.
 
-    Every line ends in exactly one state. What this row lacks becomes ``rejected``; an error of ours ``failed``
-    with its traceback. Raises only what must stop the run: ``Transient``, ``Corrupt``, ``Misuse``.
+    ``costs`` takes what each step spent, by its name, and what hashing the source did. Every line ends in exactly one
+    state. What this row lacks becomes ``rejected``; an error of ours ``failed`` with its traceback. Raises only what
+    must stop the run: ``Transient``, ``Corrupt``, ``Misuse``.
     """
     if planned.reason is not None:
         return [], [_line(planned, "row", "rejected", planned.reason, planned.detail)]
     clip = Clip(planned, data_root / planned.values.file)
     ended: tuple[str, str | None, str] = ("kept", None, "")
     spans: list[Clip] = []
+    costs = costs or Costs()
     try:
-        clip.path = _source(planned, data_root)
-        spans = _run(clip, steps(tools, settings))
-        _unchanged(clip)
+        with costs.of("hashing"):
+            clip.path = _source(planned, data_root)
+        spans = _run(clip, steps(tools, settings), costs)
+        with costs.of("hashing"):
+            _unchanged(clip)
     except Reject as error:
         ended, spans = ("rejected", error.reason, error.detail), []
     except (Transient, Corrupt, Misuse):
@@ -94,13 +110,19 @@ def failed(planned: PlannedRow, code: FailureCode, detail: str) -> Lines:
     return [_line(planned, "row", "failed", code, detail)]
 
 
-def _run(clip: Clip, todo: list[Step]) -> list[Clip]:
+def _run(clip: Clip, todo: list[Step], costs: Costs) -> list[Clip]:
     spans = [clip]
     for step in todo:
+        if clip.kind not in step.kinds:
+            continue
         made: list[Clip] = []
         for span in spans:
             try:
-                made += [span] if span.refusal else step(span)
+                if span.refusal is None:
+                    with costs.of(type(step).__name__):
+                        made += step(span)
+                else:
+                    made.append(span)
             except Reject as error:
                 if error.reason not in OF_A_SPAN:
                     raise

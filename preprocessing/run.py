@@ -1,252 +1,245 @@
-"""Ingestion: one Ray task per shard, skipped where its record says that it is done."""
+"""Ingestion: one Ray task per shard, on whatever nodes there are, through the death of workers and nodes."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import Corrupt, Misuse
-from contracts.files import lock, sweep
-from contracts.plan import PLAN_FILE, PlannedRow, read_plan
-from contracts.reasons import FailureCode
-from contracts.settings import canonical_digest
-from contracts.shards import Shard, ShardRecord, open_shard, read_shard, write_shard
-from preprocessing.build import IngestSettings, Lines, Samples, build_row, failed, steps
+from contracts.errors import Misuse, Transient
+from contracts.files import commit_bytes, lock, sweep
+from preprocessing.accounts import IngestReport, Shards, pending, planned_shards, report, verify
+from preprocessing.build import IngestSettings
+from preprocessing.shard import RUN_FILE, ShardTask, Told, build_alone, make_shard
+
+__all__ = ["IngestReport", "IngestSettings", "Observer", "ingest", "pending", "verify"]
 
 TRIES_AGAIN = 2  # of a shard whose worker died; then the row that kills workers is searched for
+SEARCHES = 3  # of one shard; where workers still die then, it is no row's doing
+NODE_LOSSES = 20  # of one shard, before the cluster is given up
 Progress = Callable[[int, int, str], None]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class IngestReport:
-    """How the rows of a dataset ended, and what this run did for it."""
+class Observer:
+    """Hears of the work as it goes; this one does not listen."""
 
-    read: int
-    kept: int
-    rejected: dict[str, int]
-    failed: dict[str, int]
-    frames_decoded: int  # source frames, by this run; 0 where everything was reused
-    shards_made: int
-    shards_reused: int
+    def begins(self, shards: int, rows: int) -> None:
+        """So much is to be made."""
+
+    def told(self, told: Told) -> None:
+        """A worker has told of a row, or of a commit. A shard that is lost afterwards is told of again."""
+
+    def committed(self, rows: list[Told]) -> None:
+        """A shard stands; it holds these."""
+
+    def lost(self, why: str) -> None:
+        """A shard's work was lost with its worker (``worker``) or its node (``node``), and begins again."""
 
 
 @dataclass
 class _Making:
-    """A shard being made: its task's stream of rows done."""
+    """A shard being made: its task's stream, and what it has told."""
 
     number: int
     stream: Any
-    done: int = 0
-    frames: int = 0
+    rows: list[Told] = field(default_factory=list)
 
 
-@dataclass
 class _Run:
-    """What all tasks of a run share."""
+    """Shards on their way through the cluster."""
 
-    dataset: Path
-    data_root: Path
-    settings: IngestSettings
-    shards: dict[int, list[PlannedRow]]
-    crashed: dict[int, frozenset[str]] = field(default_factory=dict)
+    def __init__(self, tasks: Iterable[ShardTask], workers: int | None, observer: Observer) -> None:
+        self.tasks = {task.number: task for task in tasks}
+        self.workers = workers
+        self.observer = observer
+        self.waiting = list(self.tasks)
+        self.going: dict[Any, _Making] = {}
+        self.rows_done = 0
+        self.frames = 0
+        self.deaths: Counter[int] = Counter()
+        self.losses: Counter[int] = Counter()
+        self.searches: Counter[int] = Counter()
+        self.crashed: defaultdict[int, frozenset[str]] = defaultdict(frozenset)
 
+    def make_all(self, progress: Progress | None) -> None:
+        """Make every shard. Raises what a task raised, and ``Transient`` where workers or nodes die without end."""
+        import ray
 
-def rows_digest(rows: list[PlannedRow]) -> str:
-    """Identity of the planned rows of a shard."""
-    return canonical_digest([row.model_dump(mode="json") for row in rows])
+        total = sum(len(task.rows) for task in self.tasks.values())
+        self.observer.begins(len(self.tasks), total)
+        try:
+            while self.waiting or self.going:
+                while self.waiting and len(self.going) < self._width():
+                    self._start(self.waiting.pop(0))
+                ready, _ = ray.wait(list(self.going), timeout=1.0)
+                for stream in ready:
+                    self._hear(stream)
+                if progress is not None:
+                    done = self.rows_done + sum(len(making.rows) for making in self.going.values())
+                    progress(done, total, f"{len(self.going)} shards in work")
+        finally:
+            for stream in self.going:
+                ray.cancel(stream, force=True)
 
+    def _width(self) -> int:
+        """Shards in work at a time: as many as workers are wanted, or as the cluster has processors now."""
+        import ray
 
-def pending(dataset: Path, settings: IngestSettings) -> list[int]:
-    """Numbers of the shards to make: those without a fitting record. Needs the plan, and nothing heavy."""
-    digest = settings.steps_digest
-    return [number for number, rows in _shards(dataset).items() if not _done(dataset, number, rows, digest)]
+        return max(1, int(ray.cluster_resources().get("CPU", 1)) if self.workers is None else self.workers)
+
+    def _start(self, number: int) -> None:
+        import ray
+
+        # a task that Ray runs again would hide what its worker died of: whom to blame is decided here
+        options = {"num_cpus": 1, "num_returns": "streaming", "max_retries": 0, "scheduling_strategy": "SPREAD"}
+        task = self.tasks[number]
+        told = ShardTask(**{**task.__dict__, "crashed": self.crashed[number]})
+        stream = ray.remote(**options)(make_shard).remote(told)
+        self.going[stream] = _Making(number, stream)
+
+    def _hear(self, stream: Any) -> None:
+        """Take the next thing that a task tells, or how it ended."""
+        import ray
+        from ray.exceptions import (
+            NodeDiedError,
+            ObjectLostError,
+            OutOfMemoryError,
+            RayTaskError,
+            WorkerCrashedError,
+        )
+
+        making = self.going[stream]
+        try:
+            told: Told = ray.get(next(stream))
+        except StopIteration:
+            del self.going[stream]
+            self.rows_done += len(making.rows)
+            self.frames += sum(row.frames for row in making.rows)
+            self.observer.committed(making.rows)
+        except RayTaskError as error:
+            raise error.cause from None
+        except (NodeDiedError, ObjectLostError) as error:
+            self._node_lost(making, error)
+        except (WorkerCrashedError, OutOfMemoryError) as error:
+            self._worker_died(making, error)
+        else:
+            self.observer.told(told)
+            if told.key:
+                making.rows.append(told)
+
+    def _node_lost(self, making: _Making, error: BaseException) -> None:
+        """The shard begins again elsewhere; no row is to blame."""
+        self._again(making, "node")
+        self.losses[making.number] += 1
+        log.warning("shard %d: its node is lost (%s); it begins again", making.number, _line(error))
+        if self.losses[making.number] > NODE_LOSSES:
+            raise Transient(f"shard {making.number} lost its node {NODE_LOSSES + 1} times: look after the cluster")
+
+    def _worker_died(self, making: _Making, error: BaseException) -> None:
+        """The shard begins again; after ``TRIES_AGAIN`` times, without the row on which workers die."""
+        self._again(making, "worker")
+        number = making.number
+        self.deaths[number] += 1
+        log.warning("shard %d: its worker died after %d rows (%s)", number, len(making.rows), _line(error))
+        if self.deaths[number] <= TRIES_AGAIN:
+            return
+        if self.searches[number] == SEARCHES and not self.crashed[number]:
+            raise Transient(f"workers keep dying on shard {number}, and on no row of it alone: look after the machine")
+        self.searches[number] += 1
+        self.deaths[number] = 0
+        self.crashed[number] |= self._culprit(number, len(making.rows))
+
+    def _again(self, making: _Making, why: str) -> None:
+        del self.going[making.stream]
+        self.waiting.insert(0, making.number)
+        self.observer.lost(why)
+
+    def _culprit(self, number: int, told: int) -> frozenset[str]:
+        """The key of the first row, of those not told of, on which a worker process dies alone, twice; or none.
+
+        Tried on the node of this process, which lives as long as the run does.
+        """
+        import ray
+        from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        alone = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(build_alone)
+        task = self.tasks[number]
+        for row in task.rows[told:]:
+            deaths = 0
+            while row.key not in self.crashed[number] and row.reason is None and deaths < 2:
+                try:
+                    ray.get(alone.remote(row, task.data_root, task.settings))
+                    break
+                except (WorkerCrashedError, OutOfMemoryError):
+                    deaths += 1
+            if deaths == 2:
+                log.error("%s: a worker died on it, twice", row.values.file)
+                return frozenset({row.key})
+        return frozenset()
 
 
 def ingest(
     dataset: Path,
     data_root: Path,
     *,
-    workers: int,
+    workers: int | None,
     settings: IngestSettings,
     progress: Progress | None = None,
+    observer: Observer | None = None,
+    again: frozenset[str] | None = None,
 ) -> IngestReport:
     """Make what is missing of the planned dataset, ``workers`` shards at a time; the caller has started Ray.
 
-    Bytes do not depend on ``workers``, nor on what was made before. Raises ``Misuse`` where there is no plan or
-    another run holds the dataset, ``Transient`` where the disk is full.
+    ``workers`` ``None`` means as many as the cluster has processors. Bytes do not depend on it, nor on what was made
+    before. ``again`` (keys of rows) makes those rows anew instead, and touches no shard without one of them.
+    Raises ``Misuse`` where there is no plan, another run holds the dataset or a node does not see it, ``Transient``
+    where the disk is full.
     """
     with lock(dataset):
         sweep(dataset)
-        shards = _shards(dataset)
-        todo = [number for number in shards if number in set(pending(dataset, settings))]
-        run = _Run(dataset.resolve(), data_root.resolve(), settings, shards)
-        frames = _make_all(run, todo, workers, progress) if todo else 0
-        return _report(dataset, shards, frames, len(todo))
+        shards = planned_shards(dataset)
+        todo = pending(dataset, settings, shards) if again is None else _holding(shards, again)
+        if not todo:
+            return report(dataset, shards, 0, 0)
+        mark = secrets.token_hex(16)
+        commit_bytes(dataset / RUN_FILE, mark.encode())
+        try:
+            run = _Run(_tasks(dataset, data_root, shards, todo, settings, again, mark), workers, observer or Observer())
+            run.make_all(progress)
+        finally:
+            sweep(dataset)  # of killed workers too, and of nodes given up that still write
+        return report(dataset, shards, run.frames, len(todo))
 
 
-def verify(dataset: Path) -> IngestReport:
-    """Check every shard against its record, and all accounts against the plan; nothing is decoded.
-
-    Raises ``Corrupt``, naming file and both digests, or ``Misuse`` where the dataset is not finished.
-    """
-    shards = _shards(dataset)
-    for number, rows in shards.items():
-        shard = _committed(dataset, number)
-        shard.verify()
-        lines = shard.ledger().select(["level", "key", "state"]).to_pylist()
-        if [line["key"] for line in lines if line["level"] == "row"] != [row.key for row in rows]:
-            raise Corrupt(shard.ledger_file, "holds other rows than the plan")
-        kept = [line["key"] for line in lines if line["level"] == "span" and line["state"] == "kept"]
-        if kept != shard.record.keys:
-            raise Corrupt(shard.ledger_file, "counts other samples as kept than its shard holds")
-    return _report(dataset, shards, 0, 0)
-
-
-def make_shard(
+def _tasks(
     dataset: Path,
     data_root: Path,
-    number: int,
-    rows: list[PlannedRow],
+    shards: Shards,
+    todo: list[int],
     settings: IngestSettings,
-    crashed: frozenset[str] = frozenset(),
-) -> Iterator[int]:
-    """Build and commit one shard; yields, after each row, the source frames decoded for it.
-
-    Rows named in ``crashed`` are not touched: they end as failed(CRASHED).
-    """
-    for step in steps(_tools(), settings):
-        step.open()
-    samples: Samples = []
-    lines: Lines = []
-    for row in rows:
-        if row.key in crashed:
-            told = failed(row, FailureCode.CRASHED, "the worker process died on this row, twice")
-        else:
-            made, told = build_row(row, data_root, _tools(), settings)
-            samples += made
-        lines += told
-        yield told[0].get("source_frames") or 0
-    write_shard(dataset, number, samples, lines, steps=settings.steps_digest, rows=rows_digest(rows))
+    again: frozenset[str] | None,
+    mark: str,
+) -> Iterable[ShardTask]:
+    for number in todo:
+        keys = frozenset(row.key for row in shards[number] if again and row.key in again)
+        yield ShardTask(dataset.resolve(), data_root.resolve(), number, shards[number], settings, again=keys, mark=mark)
 
 
-def build_alone(row: PlannedRow, data_root: Path, settings: IngestSettings) -> None:
-    """Build one row for nothing, to see whether its worker survives it."""
-    build_row(row, data_root, _tools(), settings)
+def _holding(shards: Shards, keys: frozenset[str]) -> list[int]:
+    """Numbers of the shards that hold one of ``keys``. Raises ``Misuse`` for a key that none holds."""
+    unknown = keys - {row.key for rows in shards.values() for row in rows}
+    if unknown:
+        raise Misuse(f"{min(unknown)} is not in the plan of this dataset")
+    return [number for number, rows in shards.items() if any(row.key in keys for row in rows)]
 
 
-@cache
-def _tools() -> Any:
-    """The detectors of this worker process, loaded once."""
-    from preprocessing.step import Tools
-
-    return Tools()
-
-
-def _make_all(run: _Run, todo: list[int], workers: int, progress: Progress | None) -> int:
-    """Make the shards ``todo`` as Ray tasks; return the source frames decoded."""
-    import ray
-    from ray.exceptions import RayTaskError, WorkerCrashedError
-
-    task = ray.remote(num_cpus=1, num_returns="streaming", max_retries=TRIES_AGAIN)(make_shard)
-    waiting, going, frames, done = list(todo), {}, 0, 0
-    total = sum(len(run.shards[number]) for number in todo)
-
-    def start(number: int) -> None:
-        rows, crashed = run.shards[number], run.crashed.get(number, frozenset())
-        stream = task.remote(run.dataset, run.data_root, number, rows, run.settings, crashed)
-        going[stream] = _Making(number, stream)
-
-    try:
-        while waiting or going:
-            while waiting and len(going) < max(1, workers):
-                start(waiting.pop(0))
-            ready, _ = ray.wait(list(going), timeout=1.0)
-            for stream in ready:
-                making = going[stream]
-                try:
-                    making.frames += ray.get(next(stream))
-                    making.done += 1
-                except StopIteration:
-                    del going[stream]
-                    done += making.done
-                    frames += making.frames
-                    making.done = 0
-                except RayTaskError as error:
-                    raise error.cause from None
-                except WorkerCrashedError:
-                    del going[stream]
-                    if making.number in run.crashed:
-                        raise
-                    run.crashed[making.number] = _find_crashers(run, making.number)
-                    waiting.insert(0, making.number)
-            if progress is not None:
-                progress(done + sum(m.done for m in going.values()), total, f"{len(going)} shards in work")
-    finally:
-        for stream in going:
-            ray.cancel(stream, force=True)
-    return frames
-
-
-def _find_crashers(run: _Run, number: int) -> frozenset[str]:
-    """Keys of the rows on which a worker process dies, each tried alone, twice."""
-    import ray
-    from ray.exceptions import WorkerCrashedError
-
-    task = ray.remote(num_cpus=1, max_retries=1)(build_alone)
-    found = set()
-    for row in run.shards[number]:
-        try:
-            ray.get(task.remote(row, run.data_root, run.settings))
-        except WorkerCrashedError:
-            log.error("%s: a worker died on it, twice", row.values.file)
-            found.add(row.key)
-    return frozenset(found)
-
-
-def _shards(dataset: Path) -> dict[int, list[PlannedRow]]:
-    """The planned rows of each shard, in order. Raises ``Misuse`` where there is no plan."""
-    plan = read_plan(dataset)
-    if plan is None:
-        raise Misuse(f"{dataset / PLAN_FILE} does not exist: run voxface ingest")
-    shards: dict[int, list[PlannedRow]] = {}
-    for row in plan[0]:
-        shards.setdefault(row.shard, []).append(row)
-    return shards
-
-
-def _done(dataset: Path, number: int, rows: list[PlannedRow], steps: str) -> bool:
-    shard = open_shard(dataset, number)
-    return shard is not None and shard.record.steps == steps and shard.record.rows == rows_digest(rows)
-
-
-def _committed(dataset: Path, number: int) -> Shard:
-    path = dataset / f"shard-{number:06d}.json"
-    if not path.exists():
-        raise Misuse(f"{path} does not exist: the dataset is not finished, run voxface ingest")
-    return read_shard(dataset, number)
-
-
-def _report(dataset: Path, shards: dict[int, list[PlannedRow]], frames: int, made: int) -> IngestReport:
-    rejected: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    read = kept = 0
-    for number, rows in shards.items():
-        record: ShardRecord = _committed(dataset, number).record
-        if record.read != len(rows) or record.read != record.kept + sum(
-            (*record.rejected.values(), *record.failed.values())
-        ):
-            raise Corrupt(dataset / f"shard-{number:06d}.json", "its account does not add up with the plan")
-        read += record.read
-        kept += record.kept
-        rejected.update(record.rejected)
-        failed.update(record.failed)
-    return IngestReport(
-        read, kept, dict(sorted(rejected.items())), dict(sorted(failed.items())), frames, made, len(shards) - made
-    )
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,6 +20,8 @@ from preprocessing.landmarks import FaceMesh, Follower, face_width
 from preprocessing.pockets import Pockets, Spool
 
 MOST_FACES = 8  # of a crowd, the widest
+# limits that decoding picture and sound reads
+OF_MEDIA = frozenset({"video_pixels", "streams", "duration_s", "shortest_s", "decode_deadline_s", "decode_memory_mb"})
 
 
 @dataclass
@@ -61,7 +63,9 @@ class Clip:
 class Step(Protocol):
     """One thing done to every clip. It refuses by raising ``Reject``."""
 
-    version: ClassVar[int]  # raise it when the step's result changes: shards made before are then made anew
+    version: ClassVar[int]  # raise it when the step's result changes: rows of its kinds are then made anew
+    kinds: ClassVar[frozenset[Kind]]  # that it touches; rows of others do not come to it
+    reads: ClassVar[frozenset[str]]  # settings (fields of Limits, or jpeg_quality) that its result depends on
 
     def open(self) -> None:
         """Load what is heavy, once per worker."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from contracts.errors import Reject
 from contracts.face import eye_opening, mouth_opening
 from contracts.limits import Limits
+from contracts.manifest import KINDS, Kind
 from contracts.reasons import Reason
 from contracts.sample import SAMPLE_RATE, Meta, encode
 from preprocessing import audio
@@ -17,7 +18,7 @@ from preprocessing.crop import align, aligned, apply, crop_side, encode_jpeg
 from preprocessing.landmarks import face_width, fill
 from preprocessing.pockets import Pockets
 from preprocessing.quality import Sharpness, pose, spread
-from preprocessing.step import Clip, Tools, place, require_size
+from preprocessing.step import OF_MEDIA, Clip, Tools, place, require_size
 from preprocessing.sync import correlate
 
 PEOPLE = ("corpus", "speaker", "gender", "age", "language", "licence", "consent", "split")
@@ -27,6 +28,8 @@ class Look:
     """Stills (kind ``face``): one upright picture, one face."""
 
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"face"})
+    reads: ClassVar[frozenset[str]] = frozenset({"still_pixels", "face_px"})
 
     def __init__(self, tools: Tools, limits: Limits) -> None:
         self._tools, self._limits = tools, limits
@@ -54,6 +57,8 @@ class Listen:
     """Speech (kind ``speech``): sound without a face, T = 0."""
 
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"speech"})
+    reads: ClassVar[frozenset[str]] = OF_MEDIA
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -80,6 +85,8 @@ class Align:
     """Fills gaps in the points, then fixes the crop: its side, its affines, the landmarks in it."""
 
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"clip", "face"})
+    reads: ClassVar[frozenset[str]] = frozenset({"face_px", "lost_frames"})
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -112,6 +119,8 @@ class Measure:
     """Scores of face and sound: columns for a selection to judge, never reasons for refusal here."""
 
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def open(self) -> None:
         """Nothing to load."""
@@ -142,10 +151,12 @@ class Store:
     """Cuts the crops and packs the sample's members."""
 
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
+    reads: ClassVar[frozenset[str]] = frozenset({"jpeg_quality"})
 
-    def __init__(self, quality: int, steps: str) -> None:
+    def __init__(self, quality: int, steps: Mapping[Kind, str]) -> None:
         self._quality = quality  # of JPEG
-        self._steps = steps  # digest, told in every sample
+        self._steps = steps  # digest by kind, told in every sample
 
     def open(self) -> None:
         """Nothing to load."""
@@ -171,7 +182,7 @@ class Store:
             end_s=clip.end_s,
             source_width=clip.source.get("source_width", 0),
             source_height=clip.source.get("source_height", 0),
-            steps=self._steps,
+            steps=self._steps[clip.kind],
             **{name: getattr(row, name) for name in PEOPLE},
         )
         clip.members = encode(meta, clip.features, clip.sound, jpegs)

@@ -10,7 +10,7 @@ import numpy as np
 from contracts.errors import Reject
 from contracts.face import mouth_opening
 from contracts.limits import Limits
-from contracts.manifest import Row
+from contracts.manifest import Kind, Row
 from contracts.reasons import Reason
 from contracts.sample import FPS, SAMPLES_PER_FRAME
 from preprocessing.faces import Face, choose, nearest, rivals
@@ -18,7 +18,7 @@ from preprocessing.landmarks import FaceMesh, Follower, empty, fill
 from preprocessing.pockets import Pockets, Spool
 from preprocessing.quality import Stillness
 from preprocessing.shots import Cuts
-from preprocessing.step import Clip, Tools, place
+from preprocessing.step import OF_MEDIA, Clip, Tools, place
 from preprocessing.sync import correlate
 
 LATER = (6, 12, 24, 48)  # frames of a shot in which HOG looks again where it saw none in the first
@@ -149,6 +149,8 @@ class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
     version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
+    reads: ClassVar[frozenset[str]] = OF_MEDIA
 
     def __init__(self, tools: Tools, limits: Limits) -> None:
         self._tools, self._limits = tools, limits

@@ -1,5 +1,7 @@
 """Rows in, samples and ledger lines out: every kind, every state, one state each."""
 
+from typing import ClassVar
+
 import cv2
 import numpy as np
 import pytest
@@ -9,13 +11,14 @@ from contracts.errors import Transient
 from contracts.files import sha256_file
 from contracts.index import account, ledger
 from contracts.limits import Limits
-from contracts.manifest import row_from
+from contracts.manifest import KINDS, row_from
 from contracts.plan import PlannedRow
 from contracts.reasons import Reason
 from contracts.sample import EYES_MIDPOINT, Frames, decode_features, decode_meta, decode_wav
 from preprocessing import build, steps
 from preprocessing.build import IngestSettings, build_row
-from preprocessing.step import Tools
+from preprocessing.costs import Costs
+from preprocessing.step import Clip, Tools
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +223,65 @@ def test_a_row_refused_in_planning_keeps_its_reason(tools, tmp_path):
     assert (samples, _ended(lines)) == ([], [("row", "rejected", Reason.MISSING_FILE)])
 
 
+def _digests(settings: IngestSettings) -> tuple[str, ...]:
+    return tuple(settings.steps_digest(kind) for kind in KINDS)
+
+
+def _changed(before: tuple[str, ...], after: tuple[str, ...]) -> set[str]:
+    return {kind for kind, old, new in zip(KINDS, before, after) if old != new}
+
+
 def test_the_steps_digest_knows_what_shapes_a_sample(monkeypatch):
-    digest = IngestSettings().steps_digest
-    assert IngestSettings(rows_per_shard=8).steps_digest == digest
-    assert IngestSettings(jpeg_quality=90).steps_digest != digest
-    assert IngestSettings(limits=Limits(face_px=32)).steps_digest != digest
-    monkeypatch.setattr(steps.Align, "version", steps.Align.version + 1)
-    assert IngestSettings().steps_digest != digest
+    digests = _digests(IngestSettings())
+    assert _digests(IngestSettings(rows_per_shard=8)) == digests
+    assert _changed(digests, _digests(IngestSettings(jpeg_quality=90))) == {"clip", "face", "speech"}
+    assert _changed(digests, _digests(IngestSettings(limits=Limits(face_px=32)))) == {"clip", "face"}
+    assert _changed(digests, _digests(IngestSettings(limits=Limits(still_pixels=1000)))) == {"face"}
+    assert _changed(digests, _digests(IngestSettings(limits=Limits(duration_s=60)))) == {"clip", "speech"}
+    for step, kinds in ((steps.Align, {"clip", "face"}), (steps.Look, {"face"}), (steps.Listen, {"speech"})):
+        with monkeypatch.context() as patch:
+            patch.setattr(step, "version", step.version + 1)
+            assert _changed(digests, _digests(IngestSettings())) == kinds
+
+
+class Spying(Limits):
+    """Limits that know which of them were read."""
+
+    read: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name):
+        if name in Limits.model_fields:
+            Spying.read.add(name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("name", ["talk.mp4", "face.png", "speech.wav"])
+def test_a_step_reads_no_limit_that_it_does_not_name(name, clip_folder, tools):
+    row = row_from({"file": name})
+    path = clip_folder / name
+    planned = PlannedRow(row=0, shard=0, key=row.key, sha256=sha256_file(path), bytes=path.stat().st_size, values=row)
+    todo = build.steps(tools, IngestSettings(limits=Spying()))
+    spans = [Clip(planned, path)]
+    for step in todo:
+        if row.kind in step.kinds:
+            Spying.read.clear()
+            spans = [each for span in spans for each in step(span)]
+            assert Spying.read <= step.reads, type(step).__name__
+    spans[0].close()
+
+
+def test_every_setting_is_named_by_a_step():
+    named = frozenset().union(*(step.reads for step in build.STEPS))
+    assert named == {*Limits.model_fields, "jpeg_quality"}
+
+
+def test_what_each_step_costs_is_told(clip_folder, tools):
+    costs = Costs()
+    row = row_from({"file": "talk.mp4"})
+    path = clip_folder / "talk.mp4"
+    planned = PlannedRow(row=0, shard=0, key=row.key, sha256=sha256_file(path), bytes=path.stat().st_size, values=row)
+    build_row(planned, clip_folder, tools, IngestSettings(), costs)
+    spent = costs.take()
+    assert list(spent) == ["hashing", "Watch", "Align", "Measure", "Store"]
+    assert spent["Watch"].cpu_s > 0.01  # detectors, and ffmpeg in its own process
+    assert costs.take() == {}

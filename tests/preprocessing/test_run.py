@@ -111,10 +111,10 @@ def test_a_worker_that_dies_costs_one_row(clip_folder, tmp_path, monkeypatch):
 def _dying(make, name):
     """``make_shard``, killing its process on the row of ``name`` unless that row is set aside."""
 
-    def make_shard(dataset, root, number, rows, settings, crashed=frozenset()):
-        if any(row.values.file == name and row.key not in crashed for row in rows):
+    def make_shard(task):
+        if any(row.values.file == name and row.key not in task.crashed for row in task.rows):
             os.abort()
-        yield from make(dataset, root, number, rows, settings, crashed)
+        yield from make(task)
 
     return make_shard
 
