@@ -54,6 +54,7 @@ class Selection(BaseModel):
     samples: tuple[Chosen, ...]
     refused: dict[str, int] = Field(default_factory=dict)  # reason -> samples
     rules: dict[str, str] = Field(default_factory=dict)  # reason -> what had to hold
+    split: str = ""  # digest of the frozen split that gave the sides; empty where this selection made its own
 
     @property
     def digest(self) -> str:
@@ -72,6 +73,7 @@ class SelectionRecord(BaseModel):
     table_sha256: str
     refused: dict[str, int]
     rules: dict[str, str]
+    split: str = ""  # digest of the frozen split, where one was used
     counts: dict[str, int]  # samples and speakers per split, for people to read
 
 
@@ -93,6 +95,7 @@ def write_selection(folder: Path, selection: Selection, refused: pa.Table | None
         table_sha256=sha256_file(folder / TABLE_FILE),
         refused=selection.refused,
         rules=selection.rules,
+        split=selection.split,
         counts=counts,
     )
     commit_bytes(folder / RECORD_FILE, canonical_json(record.model_dump(mode="json")).encode())
@@ -122,7 +125,9 @@ def read_selection(folder: Path) -> Selection:
         samples = tuple(Chosen.model_validate(line) for line in pq.read_table(path).to_pylist())
     except (ValueError, pa.ArrowException) as error:
         raise Corrupt(path, f"not a readable selection: {str(error).splitlines()[0]}") from error
-    selection = Selection(dataset=record.dataset, samples=samples, refused=record.refused, rules=record.rules)
+    selection = Selection(
+        dataset=record.dataset, samples=samples, refused=record.refused, rules=record.rules, split=record.split
+    )
     if selection.digest != record.digest:
         raise Corrupt(path, "does not fit its record", record.digest, selection.digest)
     return selection

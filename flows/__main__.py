@@ -38,8 +38,8 @@ def application() -> typer.Typer:
     )
     app.command("demo-corpus")(corpus.demo_corpus)
     app.command("ingest")(ingest.ingest)
-    data = typer.Typer(help="Look at a dataset, check it, choose from it.", no_args_is_help=True)
-    for command in (dataset.verify, dataset.report, dataset.select, dataset.funnel):
+    data = typer.Typer(help="Look at a dataset, choose from it, split it, follow its versions.", no_args_is_help=True)
+    for command in dataset.COMMANDS:
         data.command(context_settings=names)(command)
     app.add_typer(data, name="dataset")
     app.command("train")(train.train)

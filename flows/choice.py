@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from contracts.errors import Misuse
 from contracts.index import read_index, samples
 from contracts.query import matching
 from contracts.reasons import Reason
 from contracts.selection import REFUSED_SCHEMA, Chosen, Selection
 from contracts.shards import committed, dataset_digest
+from contracts.split import Side, Split, fraction, read_split
 from flows.params import SelectionParams
 
 LEAST_VAL_SPEAKERS = 2
@@ -40,9 +41,14 @@ def choose(dataset: Path, params: SelectionParams) -> tuple[Selection, pa.Table]
         for line in broken.to_pylist():
             why[line["key"]] = (reason, f"not: {rule}")
     shard_of = {key: shard.record.shard for shard in committed(dataset) for key in shard.record.keys}
-    lines = [line | {"speaker": _speaker(line)} for line in kept.to_pylist()]
+    lines = [line | {"speaker": speaker_of(line)} for line in kept.to_pylist()]
     chosen = [line for line in lines if line["key"] not in why]
-    val = val_speakers(chosen, params.val_share, params.seed)
+    split = frozen_split(params)
+    val = (
+        {line["speaker"] for line in chosen if split.side(line["speaker"]) == "val"}
+        if split is not None
+        else val_speakers(chosen, params.val_share, params.seed)
+    )
     selection = Selection(
         dataset=dataset_digest(dataset),
         samples=tuple(
@@ -60,6 +66,7 @@ def choose(dataset: Path, params: SelectionParams) -> tuple[Selection, pa.Table]
         refused=dict(sorted(Counter(str(reason) for reason, _ in why.values()).items())),
         rules={str(reason): rule for reason, rule in params.rules.items()}
         | ({str(Reason.NOT_SELECTED): params.where} if params.where.strip() else {}),
+        split=split.digest() if split is not None else "",
     )
     refused = [
         {"key": line["key"], "reason": str(why[line["key"]][0]), "detail": why[line["key"]][1]}
@@ -67,6 +74,26 @@ def choose(dataset: Path, params: SelectionParams) -> tuple[Selection, pa.Table]
         if line["key"] in why
     ]
     return selection, pa.Table.from_pylist(refused, schema=REFUSED_SCHEMA)
+
+
+def frozen_split(params: SelectionParams) -> Split | None:
+    """The split that ``params`` name, or ``None`` where they name none. Raises ``Misuse`` where it is not there."""
+    if not params.split:
+        return None
+    split = read_split(Path(params.split))
+    if split is None:
+        raise Misuse(f"{params.split} does not exist: freeze a split by voxface dataset split, or set no split")
+    return split
+
+
+def freeze(lines: Iterable[dict[str, Any]], params: SelectionParams, before: Split | None) -> Split:
+    """The split of the samples' speakers: ``before`` with new ones added, or a first one."""
+    named = list(lines)
+    if before is None:
+        val = val_speakers(named, params.val_share, params.seed)
+        sides: dict[str, Side] = {line["speaker"]: "val" if line["speaker"] in val else "train" for line in named}
+        before = Split(seed=params.seed, share=params.val_share, speakers=sides)
+    return before.extended(line["speaker"] for line in named)
 
 
 def val_speakers(lines: Iterable[dict[str, Any]], share: float, seed: int) -> set[str]:
@@ -79,8 +106,8 @@ def val_speakers(lines: Iterable[dict[str, Any]], share: float, seed: int) -> se
     for line in lines:
         if line["kind"] == "clip":  # stills and sounds cannot be validated on; they go where their speaker goes
             gender[line["speaker"]] = line["gender"] or "unknown"
-    ranked = sorted(gender, key=lambda speaker: (_fraction(speaker, seed), speaker))
-    val = {speaker for speaker in ranked if _fraction(speaker, seed) < share}
+    ranked = sorted(gender, key=lambda speaker: (fraction(speaker, seed), speaker))
+    val = {speaker for speaker in ranked if fraction(speaker, seed) < share}
     for wanted in ("f", "m"):
         of_it = [speaker for speaker in ranked if gender[speaker] == wanted]
         if len(of_it) > 1 and not val & set(of_it):
@@ -101,11 +128,6 @@ def val_speakers(lines: Iterable[dict[str, Any]], share: float, seed: int) -> se
     return val
 
 
-def _fraction(speaker: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}\n{speaker}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _speaker(line: dict[str, Any]) -> str:
+def speaker_of(line: dict[str, Any]) -> str:
     """The speaker; where unknown a name shared by all samples of one source, so that none crosses the split."""
     return str(line["speaker"] or f"unknown-{line['source_sha256'][:12]}")

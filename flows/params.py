@@ -26,6 +26,7 @@ class SelectionParams(Settings):
 
     where: str = ""  # samples for which it does not hold are NOT_SELECTED
     rules: dict[Reason, str] = Field(default_factory=dict)
+    split: str = ""  # file of a frozen split (voxface dataset split): then val_share and seed say nothing
     val_share: float = Field(default=0.2, gt=0, lt=1)  # of the speakers
     seed: int = 0
 

@@ -1,8 +1,7 @@
-"""``voxface dataset``: verify, report, select, funnel."""
+"""``voxface dataset select`` and ``funnel``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,57 +9,18 @@ import typer
 
 from contracts.errors import Misuse
 from contracts.files import lock
+from flows.commands.dataset.arguments import Dataset, SelectionFolder, require_dataset
 from flows.commands.options import WORK, AsJson, ParamsFile, Quiet, Work
 from flows.params import SelectionParams, read_params
 from flows.running import running
 
-Dataset = Annotated[Path, typer.Argument(help="Dataset folder, as ingest made it.")]
-SelectionFolder = Annotated[Path | None, typer.Option("--selection", help="Selection [default: WORK/selection].")]
-
-
-def verify(dataset: Dataset, work: Work = WORK, json: AsJson = False, quiet: Quiet = False) -> None:
-    """Check every byte of every shard against its record; silent where all is well, 4 where not.
-
-    Example: voxface dataset verify work/dataset
-    """
-    with running("dataset verify", work=work, json=json, quiet=quiet) as run:
-        from preprocessing.run import verify as check
-
-        found = asdict(check(dataset))
-        run.result = found
-        if json:
-            run.finish(found)
-
-
-def report(
-    dataset: Dataset,
-    out: Annotated[Path | None, typer.Option(help="Page to write [default: DATASET/report.html].")] = None,
-    selection: SelectionFolder = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the dataset's page: counts by reason, histograms, contact sheets, people.
-
-    Example: voxface dataset report work/dataset
-    """
-    with running("dataset report", work=work, json=json, quiet=quiet) as run:
-        _exists(dataset)
-        from contracts.selection import read_record
-        from preprocessing.report import write_dataset_report
-
-        folder = selection or run.places.selection
-        if selection and read_record(folder) is None:
-            raise Misuse(f"{folder} holds no selection: make one by voxface dataset select")
-        page = out or dataset / "report.html"
-        write_dataset_report(dataset, page, folder if read_record(folder) else None)
-        run.finish({"report": str(page)})
-
 
 def select(
     dataset: Dataset,
+    query: Annotated[str | None, typer.Argument(help="Only these samples; the same as --where.")] = None,
     out: Annotated[Path | None, typer.Option(help="Selection folder [default: WORK/selection].")] = None,
     where: Annotated[str | None, typer.Option(help="Only these samples [default: params].")] = None,
+    split: Annotated[Path | None, typer.Option(help="Frozen split to go by [default: params].")] = None,
     params: ParamsFile = None,
     work: Work = WORK,
     json: AsJson = False,
@@ -69,14 +29,17 @@ def select(
 ) -> None:
     """Choose samples by the scores in the ledger and split the speakers. Nothing is decoded.
 
-    Example: voxface dataset select work/dataset --where "sync_geometry > 0.2"
+    Example: voxface dataset select work/dataset "sync_geometry > 0.2 and face_px >= 256"
     """
     # a second of work on one table: a Prefect flow around it would only add its start-up
     with running("dataset select", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        _exists(dataset)
+        require_dataset(dataset)
         settings = read_params(params).selection
-        if where is not None:
-            settings = SelectionParams.model_validate(settings.model_dump() | {"where": where})
+        if query is not None and where is not None:
+            raise Misuse("two queries: give either QUERY or --where")
+        changed = {"where": query if query is not None else where, "split": split and str(split)}
+        given = {name: value for name, value in changed.items() if value is not None}
+        settings = SelectionParams.model_validate(settings.model_dump() | given)
         run.finish(select_samples(dataset, out or run.places.selection, settings, dry=dry_run))
 
 
@@ -87,10 +50,11 @@ def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dr
 
     selection, refused = choose(dataset, settings)
     before = read_record(folder)
-    unchanged = before is not None and (before.digest, before.refused, before.rules) == (
+    unchanged = before is not None and (before.digest, before.refused, before.rules, before.split) == (
         selection.digest,
         selection.refused,
         selection.rules,
+        selection.split,
     )
     if not dry and not unchanged:
         with lock(folder):
@@ -112,6 +76,7 @@ def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dr
         "chosen": len(selection.samples),
         "refused": selection.refused,
         **splits,
+        "frozen_split": selection.split[:12] or None,
         "frames_decoded": 0,
     }
 
@@ -124,7 +89,7 @@ def funnel(
     Example: voxface dataset funnel work/dataset
     """
     with running("dataset funnel", work=work, json=json, quiet=quiet) as run:
-        _exists(dataset)
+        require_dataset(dataset)
         run.finish({"funnel": gates(dataset, selection or run.places.selection)})
 
 
@@ -157,8 +122,3 @@ def gates(dataset: Path, selection: Path) -> list[dict[str, Any]]:
         minutes = sum(sample.frames for sample in chosen.samples) / FPS / 60
         lines.append({"gate": "selected", "took": 0, "left": len(chosen.samples), "minutes": minutes})
     return lines
-
-
-def _exists(dataset: Path) -> None:
-    if not dataset.is_dir() or not any(dataset.glob("shard-*.json")):
-        raise Misuse(f"{dataset} holds no dataset: make one by voxface ingest")
