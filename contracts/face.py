@@ -13,6 +13,9 @@ FACEMESH_LIPS, FACEMESH_LEFT_EYE, FACEMESH_FACE_OVAL, …; canonical_face_model_
 | OVAL                 | 36     | FACEMESH_FACE_OVAL, clockwise from the top of the forehead               |
 | LOWER_OVAL           | 25     | the part of OVAL from 389 over the chin to 162 (IP_LAP, TalkFormer)       |
 | LEFT_IRIS, RIGHT_IRIS| 5, 5   | the refined mesh's points 473-477 and 468-472, centre first              |
+| POINTS_131           | 131    | IP_LAP's set: LIPS, eyes, brows, NOSE, LOWER_OVAL                         |
+| POSE_74, JAW_17      | 74, 17 | its parts beside the lips: what tells the pose, and what speech moves     |
+| POINTS_68            | 68     | the points nearest to the 68 of iBUG 300-W, which dlib's predictor gives  |
 """
 
 from __future__ import annotations
@@ -41,6 +44,21 @@ LOWER_OVAL = OVAL[OVAL.index(389) : OVAL.index(162) + 1]
 LEFT_IRIS = (473, 474, 475, 476, 477)
 RIGHT_IRIS = (468, 469, 470, 471, 472)
 IRIS = RIGHT_IRIS + LEFT_IRIS
+UPPER_CHEEKS = (162, 127, 234, 93, 389, 356, 454, 323)  # ends of LOWER_OVAL: speech does not move them
+POSE_74 = LEFT_EYE + RIGHT_EYE + BROWS + NOSE + UPPER_CHEEKS
+JAW_17 = tuple(point for point in LOWER_OVAL if point not in UPPER_CHEEKS)
+POINTS_131 = LIPS + LEFT_EYE + RIGHT_EYE + BROWS + NOSE + LOWER_OVAL
+# in 300-W's order, from the picture's left: jaw 17, brows 5 and 5, nose 4 and 5, eyes 6 and 6, lips 12 and 8
+# fmt: off
+POINTS_68 = (
+    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
+    168, 197, 5, 4, 98, 97, 2, 326, 327,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
+    78, 82, 13, 312, 308, 317, 14, 87,
+)
+# fmt: on
 
 LIP_TOP, LIP_BOTTOM = 13, 14  # of the inner ring, at its middle
 MOUTH_RIGHT, MOUTH_LEFT = 61, 291  # corners
@@ -89,3 +107,40 @@ def eye_opening(points: NDArray[np.floating]) -> NDArray[np.floating]:
         width = np.linalg.norm(points[..., outer, :] - points[..., inner, :], axis=-1)
         ratios.append(gap / np.maximum(width, 1e-9))
     return np.asarray(np.mean(ratios, axis=0))
+
+
+def view_131(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The 131 points of ``POINTS_131``, in its order: [..., 478, D] to [..., 131, D]."""
+    return np.asarray(points[..., list(POINTS_131), :])
+
+
+def view_68(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The points nearest to 300-W's 68, in its order: [..., 478, D] to [..., 68, D].
+
+    The jaw agrees least: 300-W's lies on the outline that is seen, the mesh's on the head.
+    """
+    return np.asarray(points[..., list(POINTS_68), :])
+
+
+def gaze(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Where the irises stand between the corners of the eyes: [..., 478, D] to [..., 2] (across, down).
+
+    0 is the middle, 1 the distance from there to a corner; above 0 lies the picture's right, and down, both turned
+    with the head's roll. The mean of both eyes, weighted by their widths: in profile the far eye says little.
+    Lids move the mesh's irises, so that *down* is also lower where the eyes are wide open.
+    """
+    moved = np.zeros((*points.shape[:-2], 2))
+    width = np.zeros((*points.shape[:-2], 1))
+    for first, last, iris in (
+        (RIGHT_EYE_OUTER, RIGHT_EYE_INNER, RIGHT_IRIS[0]),
+        (LEFT_EYE_INNER, LEFT_EYE_OUTER, LEFT_IRIS[0]),
+    ):
+        start, end = points[..., first, :2], points[..., last, :2]
+        half = (end - start) / 2
+        length = np.linalg.norm(half, axis=-1, keepdims=True)
+        away = points[..., iris, :2] - (start + end) / 2
+        across = half / np.maximum(length, 1e-9)
+        down = np.stack([-across[..., 1], across[..., 0]], axis=-1)
+        moved += np.stack([(away * across).sum(-1), (away * down).sum(-1)], axis=-1)
+        width += length
+    return np.asarray(moved / np.maximum(width, 1e-9))

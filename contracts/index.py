@@ -59,13 +59,26 @@ COLUMNS = (
     Column("aligned", _REAL, "share", "frames with level eyes (5°) whose mid-point is in place (10 %)"),
     Column("yaw_range", _REAL, "deg", "95 % range of yaw"),
     Column("pitch_range", _REAL, "deg", "95 % range of pitch"),
+    Column("roll_range", _REAL, "deg", "95 % range of roll"),
+    Column("yaw_abs", _REAL, "deg", "mean of yaw without its sign: high in profile"),
+    Column("blink_rate", _REAL, "1/min", "closures of the eyes of at most 0.5 s"),
+    Column("gaze_x", _REAL, "share", "median place of the irises, 0 middle, 1 the corner of the eye to the right"),
+    Column("gaze_y", _REAL, "share", "the same downwards"),
+    Column("gaze_range", _REAL, "share", "95 % range of gaze_x"),
     Column("sharpness", _REAL, "", "median variance of the Laplacian on the 256 px view"),
     Column("static", _REAL, "share", "frames equal to the one before"),
+    Column("av_gap_s", _REAL, "s", "difference in length of pictures and sound, of what the row asks for"),
     Column("loudness_dbfs", _REAL, "dBFS", "root mean square level of the sound"),
     Column("silence", _REAL, "share", "frames below -50 dBFS"),
     Column("clipping", _REAL, "share", "samples at full scale"),
+    Column(
+        "level_swing", _REAL, "dB", "level of the frames, 90th percentile over 10th: a tone or hum has next to none"
+    ),
     Column("sync_geometry", _REAL, "correlation", "best correlation of mouth opening with sound energy"),
     Column("sync_offset", _REAL, "frames", "shift of that best correlation; above 0: the sound trails"),
+    Column("sync_lead", _REAL, "correlation", "lead of the best over the median of all shifts: how sure the shift is"),
+    Column("picture_digest", _TEXT, "", "perceptual digest of the crops, 256 bits in hex: copies differ in few bits"),
+    Column("sound_digest", _TEXT, "", "perceptual digest of the sound, 256 bits in hex; null where it is silent"),
 )
 SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
 EXTRA = "extra."

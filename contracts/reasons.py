@@ -14,7 +14,7 @@ class Reason(StrEnum):
     BAD_MANIFEST = "BAD_MANIFEST"
     BAD_ID = "BAD_ID"
     DUPLICATE_ID = "DUPLICATE_ID"
-    DUPLICATE_CONTENT = "DUPLICATE_CONTENT"
+    DUPLICATE_CONTENT = "DUPLICATE_CONTENT"  # a selection gives it, too: to a copy that was coded again
     # people: asked before the path is looked at, so that a file without consent is never opened
     NO_CONSENT = "NO_CONSENT"
     LICENCE = "LICENCE"
@@ -50,6 +50,7 @@ class Reason(StrEnum):
     AV_OFFSET = "AV_OFFSET"
     LOW_SYNC = "LOW_SYNC"
     SILENT = "SILENT"
+    NOT_SPEECH = "NOT_SPEECH"
     CLIPPED = "CLIPPED"
     STATIC_FRAMES = "STATIC_FRAMES"
     SMALL_FACE = "SMALL_FACE"

@@ -19,16 +19,23 @@ from contracts.split import Side, Split, fraction, read_split
 from flows.params import SelectionParams
 
 LEAST_VAL_SPEAKERS = 2
+COPY_OF = "copy_of"  # beside the ledger's columns: it depends on the other samples
 
 
 def choose(dataset: Path, params: SelectionParams) -> tuple[Selection, pa.Table]:
     """The selection that ``params`` describe over ``dataset``, and why each other sample is refused.
 
     A rule refuses the samples for which it is false; where a score is null (a still has no loudness) the rule
-    breaks nothing. Several rules broken: the reason that comes first in ``Reason`` counts.
+    breaks nothing. Rules may name ``copy_of`` too: the key of the sample that this one repeats, or null.
+    Several rules broken: the reason that comes first in ``Reason`` counts.
     Raises ``Misuse`` for a rule that is not in the grammar, ``Corrupt`` for a damaged dataset.
     """
+    from preprocessing.likeness import copies
+
     kept = samples(read_index(dataset))
+    found = copies(kept.select(["key", "kind", "picture_digest", "sound_digest"]).to_pylist())
+    repeats = pa.array([found.get(key) for key in kept["key"].to_pylist()], pa.string())
+    kept = kept.append_column(COPY_OF, repeats)
     why: dict[str, tuple[Reason, str]] = {}
     if params.where.strip():
         inside = set(matching(kept, params.where)["key"].to_pylist())

@@ -40,6 +40,17 @@ def clipping(sound: np.ndarray) -> float:
     return float(((sound >= CLIPPED) | (sound <= -CLIPPED)).mean()) if len(sound) else 0.0
 
 
+def level_swing(sound: np.ndarray) -> float:
+    """Decibels between the 90th and the 10th percentile of the levels of the 40 ms frames of int16 sound [N].
+
+    A tone or a hum stays below 3; syllables and pauses give speech more than 10.
+    """
+    if not len(sound):
+        return 0.0
+    low, high = np.percentile(dbfs(energy(sound)), [10, 90])
+    return float(high - low)
+
+
 def dbfs(amplitude: np.ndarray | float) -> np.ndarray:
     """Amplitude in 0..1 as decibels below full scale, at least -100."""
     return np.maximum(20.0 * np.log10(np.maximum(amplitude, 1e-9)), FLOOR_DBFS)

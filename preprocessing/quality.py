@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from contracts.face import FOREHEAD, eye_centres
+from contracts.sample import FPS
 from preprocessing.crop import view
 from preprocessing.warp import warp
 
@@ -14,6 +15,7 @@ SHARPNESS_EVERY = 5  # frames: neighbours are alike
 SAME = 0.05  # grey levels of 255: a frozen picture, coded again, differs by less
 STRIDE = 6  # pixels between those compared
 NOSE_WINGS = (48, 278)
+CLOSED, LONGEST_BLINK = 0.6, 12  # share of the median opening; frames
 UPRIGHT_PITCH = 8.0  # degrees by which nose wings stand before the forehead on a face that looks ahead
 
 
@@ -38,6 +40,20 @@ def spread(values: np.ndarray) -> float:
     return float(high - low)
 
 
+def blink_rate(opening: np.ndarray, found: np.ndarray) -> float | None:
+    """Blinks per minute for eye openings [T] at 25 per second; frames that are not ``found`` (bool [T]) do not count.
+
+    A blink is a fall below 0.6 of the median opening that ends within half a second; longer ones are eyes cast down.
+    ``None`` where no frame counts.
+    """
+    if not found.any():
+        return None
+    closed = found & (opening < CLOSED * np.median(opening[found]))
+    edges = np.flatnonzero(np.diff(closed.astype(np.int8), prepend=0, append=0))
+    lengths = edges[1::2] - edges[::2]
+    return float((lengths <= LONGEST_BLINK).sum() * 60 * FPS / found.sum())
+
+
 class Sharpness:
     """Median variance of the Laplacian on the 256 px view, over every fifth crop."""
 
@@ -45,13 +61,15 @@ class Sharpness:
         self._values: list[float] = []
         self._seen = 0
 
-    def see(self, crop: np.ndarray) -> None:
-        """Look at a crop, uint8 [S, S, 3]."""
+    def see(self, crop: np.ndarray) -> np.ndarray | None:
+        """Look at a crop, uint8 [S, S, 3]; every fifth is returned as the grey picture [256, 256] that was judged."""
+        grey = None
         if self._seen % SHARPNESS_EVERY == 0:
             small = warp(crop, view(crop.shape[0], SHARPNESS_SIDE), (SHARPNESS_SIDE, SHARPNESS_SIDE))
             grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
             self._values.append(float(cv2.Laplacian(grey, cv2.CV_64F).var()))
         self._seen += 1
+        return grey
 
     @property
     def value(self) -> float | None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from contracts.errors import Reject
-from contracts.face import eye_opening, mouth_opening
+from contracts.face import eye_opening, gaze, mouth_opening
 from contracts.limits import Limits
 from contracts.manifest import KINDS, Kind
 from contracts.reasons import Reason
@@ -16,8 +16,9 @@ from contracts.sample import SAMPLE_RATE, Meta, encode
 from preprocessing import audio
 from preprocessing.crop import align, aligned, apply, crop_side, encode_jpeg
 from preprocessing.landmarks import face_width, fill
+from preprocessing.likeness import Likeness, sound_digest
 from preprocessing.pockets import Pockets
-from preprocessing.quality import Sharpness, pose, spread
+from preprocessing.quality import Sharpness, blink_rate, pose, spread
 from preprocessing.step import OF_MEDIA, Clip, Tools, place, require_size
 from preprocessing.sync import correlate
 
@@ -118,7 +119,7 @@ class Align:
 class Measure:
     """Scores of face and sound: columns for a selection to judge, never reasons for refusal here."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
     reads: ClassVar[frozenset[str]] = frozenset()
 
@@ -127,19 +128,24 @@ class Measure:
 
     def __call__(self, clip: Clip) -> Iterable[Clip]:
         if clip.points is not None and clip.found is not None:
-            turned = pose(clip.points)
-            mouth = mouth_opening(clip.points).astype(np.float32)
-            clip.features |= {"pose": turned, "mouth": mouth, "blink": eye_opening(clip.points).astype(np.float32)}
-            clip.scores["yaw_range"] = spread(turned[clip.found, 0])
-            clip.scores["pitch_range"] = spread(turned[clip.found, 1])
+            clip.features |= {
+                "pose": pose(clip.points),
+                "gaze": gaze(clip.points).astype(np.float32),
+                "mouth": mouth_opening(clip.points).astype(np.float32),
+                "blink": eye_opening(clip.points).astype(np.float32),
+            }
+            clip.scores |= _head(clip.features, clip.found)
             if clip.sound is not None:
-                best = correlate(mouth, clip.sound, clip.found)
+                clip.scores["blink_rate"] = blink_rate(clip.features["blink"], clip.found)
+                best = correlate(clip.features["mouth"], clip.sound, clip.found)
                 if best is not None:
-                    clip.scores["sync_geometry"], clip.scores["sync_offset"] = best
+                    clip.scores["sync_geometry"], clip.scores["sync_offset"], clip.scores["sync_lead"] = best
         if clip.sound is not None:
             clip.scores["loudness_dbfs"] = audio.loudness(clip.sound)
             clip.scores["silence"] = audio.silence(clip.sound)
             clip.scores["clipping"] = audio.clipping(clip.sound)
+            clip.scores["level_swing"] = audio.level_swing(clip.sound)
+            clip.scores["sound_digest"] = sound_digest(clip.sound)
             if clip.frames:
                 from contracts.speech import log_mel
 
@@ -147,10 +153,24 @@ class Measure:
         return [clip]
 
 
+def _head(features: dict[str, np.ndarray], found: np.ndarray) -> dict[str, float]:
+    """Columns of pose and gaze, over the frames ``found``."""
+    turned, looks = features["pose"][found], features["gaze"][found]
+    return {
+        "yaw_range": spread(turned[:, 0]),
+        "pitch_range": spread(turned[:, 1]),
+        "roll_range": spread(turned[:, 2]),
+        "yaw_abs": float(np.abs(turned[:, 0]).mean()),
+        "gaze_x": float(np.median(looks[:, 0])),
+        "gaze_y": float(np.median(looks[:, 1])),
+        "gaze_range": spread(looks[:, 0]),
+    }
+
+
 class Store:
     """Cuts the crops and packs the sample's members."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
     reads: ClassVar[frozenset[str]] = frozenset({"jpeg_quality"})
 
@@ -164,11 +184,13 @@ class Store:
     def __call__(self, clip: Clip) -> Iterable[Clip]:
         jpegs = []
         if clip.pockets is not None:
-            sharpness = Sharpness()
+            sharpness, likeness = Sharpness(), Likeness()
             for crop in clip.pockets.crops(clip.features["crop_from_source"], clip.side):
-                sharpness.see(crop)
+                grey = sharpness.see(crop)
+                if grey is not None:
+                    likeness.see(grey)
                 jpegs.append(encode_jpeg(crop, self._quality))
-            clip.scores["sharpness"] = sharpness.value
+            clip.scores |= {"sharpness": sharpness.value, "picture_digest": likeness.value}
         row = clip.planned.values
         meta = Meta(
             key=clip.key,

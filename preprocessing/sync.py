@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from preprocessing.audio import energy
@@ -11,7 +13,15 @@ NEARER = 0.01  # of correlation that a frame of shift must win: syllables repeat
 SHORTEST = 25  # frames that must overlap: on fewer, chance correlates
 
 
-def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = None) -> tuple[float, int] | None:
+class Sync(NamedTuple):
+    """The best fit of mouth and sound."""
+
+    value: float  # correlation
+    shift: int  # frames; above 0 the sound trails the lips
+    lead: float  # of the value over the median of all shifts
+
+
+def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = None) -> Sync | None:
     """Best Pearson correlation of mouth opening [T] with the energy of int16 sound [640 T], and its shift in frames.
 
     Above 0 the sound trails the lips: ``mouth[t]`` goes with ``energy[t + shift]``. Shifts reach 12 frames either
@@ -22,6 +32,7 @@ def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = N
     there = np.ones(len(opening), bool) if found is None else np.asarray(found, bool)
     there = there & np.append(there[1:], True) & np.append(True, there[:-1])  # a lost frame colours its neighbours
     best: tuple[float, int] | None = None
+    values = []
     for shift in sorted(range(-FARTHEST, FARTHEST + 1), key=abs):  # of equals the smallest shift
         first, last = max(0, -shift), min(len(opening), len(opening) - shift)
         if last - first < SHORTEST:
@@ -31,9 +42,10 @@ def correlate(mouth: np.ndarray, sound: np.ndarray, found: np.ndarray | None = N
         if len(a) < SHORTEST or a.std() < 1e-6 or b.std() < 1e-6:
             continue
         value = float(np.corrcoef(a, b)[0, 1])
+        values.append(value)
         if best is None or value - NEARER * abs(shift) > best[0] - NEARER * abs(best[1]) + 1e-12:
             best = value, shift
-    return best
+    return Sync(*best, best[0] - float(np.median(values))) if best else None
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from preprocessing.quality import Stillness
 from preprocessing.shots import Cuts
 from preprocessing.step import OF_MEDIA, Clip, Tools, place
 from preprocessing.sync import correlate
+
+if TYPE_CHECKING:
+    from preprocessing.media import Probe
 
 LATER = (6, 12, 24, 48)  # frames of a shot in which HOG looks again where it saw none in the first
 HELD_BYTES = 256 << 20  # of pictures held while no face has been found
@@ -148,7 +151,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 
@@ -166,6 +169,7 @@ class Watch:
         row = clip.planned.values
         probe = media.probe(clip.path, self._limits, start_s=row.start_s, end_s=row.end_s)
         clip.source |= {"source_width": probe.width, "source_height": probe.height, "source_fps": probe.fps}
+        clip.source["av_gap_s"] = _gap(probe, row)
         cuts, shots = Cuts(), [Shot(self._tools, row, 0, clip.spool)]
         with media.decode(probe, self._limits, start_s=row.start_s, end_s=row.end_s) as decoding:
             clip.frames, clip.start_s, clip.end_s = decoding.count, decoding.start_s, decoding.end_s
@@ -196,6 +200,17 @@ class Watch:
             span.pockets, span.points, span.found = track.pockets, track.points, track.found
             span.scores["detector"] = track.face.detector
         return span
+
+
+def _gap(probe: Probe, row: Row) -> float:
+    """Seconds by which pictures and sound differ in length, inside the span that ``row`` asks for."""
+    lengths = []
+    for track in (probe.video, probe.audio):
+        assert track is not None  # the probe refuses what has not both
+        start = track.start_s if row.start_s is None else max(track.start_s, row.start_s)
+        end = track.end_s if row.end_s is None else min(track.end_s, row.end_s)
+        lengths.append(max(end - start, 0.0))
+    return abs(lengths[0] - lengths[1])
 
 
 def _box(box: tuple[float, float, float, float], image: np.ndarray) -> Face:

@@ -161,3 +161,16 @@ def test_a_new_speaker_moves_hardly_anyone(people: dict[str, str], new: str) -> 
     before = val_speakers(lines, 0.3, 0)
     after = val_speakers([*lines, {"speaker": new, "gender": "unknown", "kind": "clip"}], 0.3, 0)
     assert len((before ^ after) - {new}) <= 2  # at most the ones that topped it up
+
+
+def test_a_copy_is_refused_and_the_first_stays(tmp_path: Path) -> None:
+    samples, lines = [], []
+    for row, sound in enumerate(["0f" * 32, "f0" * 32, "0e" * 32]):
+        digests = {"picture_digest": "a5" * 32, "sound_digest": sound}
+        lines += both(row, "clip", 50, f"speaker {row}", "f", f"{row:064d}") | scores_of(digests)
+        samples.append((f"k{row}-s00", {"json": b"{}", "frames": picture()}))
+    write_shard(tmp_path / "d", 0, samples, lines, steps="s", rows="r")
+    rules = {Reason.DUPLICATE_CONTENT: "copy_of is null"}
+    selection, refused = choose(tmp_path / "d", SelectionParams(rules=rules))
+    assert [sample.key for sample in selection.samples] == ["k0-s00", "k1-s00"]
+    assert refused.to_pylist() == [{"key": "k2-s00", "reason": "DUPLICATE_CONTENT", "detail": "not: copy_of is null"}]

@@ -9,6 +9,7 @@ import pytest
 from contracts.errors import Misuse
 from contracts.index import SCHEMA
 from contracts.query import parse
+from flows.choice import COPY_OF
 from flows.params import Params, read_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ def test_the_repository_s_own() -> None:
     params = read_params(ROOT / "params.yaml")
     assert params.train["see_the_speaker"].preset == "tiny"
     for rule in params.selection.rules.values():
-        parse(rule, SCHEMA.names)
+        parse(rule, [*SCHEMA.names, COPY_OF])
 
 
 def test_its_ingest_section_fits_preprocessing() -> None:

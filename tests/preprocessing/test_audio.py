@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from preprocessing.audio import clipping, energy, loudness, silence
+from preprocessing.audio import clipping, energy, level_swing, loudness, silence
 
 
 def sine(amplitude: float, samples: int = 16000) -> np.ndarray:
@@ -46,3 +46,12 @@ def test_energy_is_one_value_per_frame():
     np.testing.assert_allclose(energy(sound), [0.5, 0.0, 1.0])
     assert energy(sound).dtype == np.float32
     np.testing.assert_allclose(energy(np.full(650, 8192, np.int16)), [0.25, 0.25])  # a last part counts, too
+
+
+def test_a_tone_has_no_swing_and_syllables_have():
+    t = np.arange(640 * 75) / 16000
+    tone = (9000 * np.sin(2 * np.pi * 440 * t)).astype(np.int16)
+    assert level_swing(tone) < 1
+    syllables = (tone * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * t)) ** 2).astype(np.int16)
+    assert level_swing(syllables) > 10
+    assert level_swing(np.zeros(0, np.int16)) == level_swing(np.zeros(6400, np.int16)) == 0.0

@@ -68,6 +68,7 @@ def test_a_clip_becomes_one_sample(talk):
         "landmarks_found": ("b1", (30,)),
         "crop_from_source": ("f8", (30, 2, 3)),
         "pose": ("f4", (30, 3)),
+        "gaze": ("f4", (30, 2)),
         "blink": ("f4", (30,)),
         "mouth": ("f4", (30,)),
         "mel": ("f2", (120, 80)),

@@ -6,7 +6,7 @@ import pytest
 
 from preprocessing.faces import FaceFinder
 from preprocessing.landmarks import FaceMesh, Follower
-from preprocessing.quality import Sharpness, Stillness, pose, spread
+from preprocessing.quality import Sharpness, Stillness, blink_rate, pose, spread
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,25 @@ def test_frozen_frames_are_counted(moving):
         still.see(image)
     assert still.value == 0.5
     assert Stillness().value is None
+
+
+def test_blinks_are_counted_per_minute():
+    opening = np.full(250, 0.3)
+    opening[20:24] = 0.1
+    opening[100:107] = 0.12
+    opening[180:220] = 0.1  # eyes cast down for 1.6 s
+    found = np.ones(250, bool)
+    assert blink_rate(opening, found) == pytest.approx(2 * 6)
+    found[18:26] = False
+    assert blink_rate(opening, found) == pytest.approx(60 * 25 / 242)
+    assert blink_rate(opening, np.zeros(250, bool)) is None
+
+
+def test_a_mirrored_face_looks_the_other_way(portrait):
+    from contracts.face import gaze
+
+    across = []
+    for image in (portrait, np.ascontiguousarray(portrait[:, ::-1])):
+        finder = FaceFinder()
+        across.append(gaze(Follower(FaceMesh(), finder, finder.first(image)[0]).follow(image))[0])
+    assert across[0] == pytest.approx(-across[1], abs=0.06)
