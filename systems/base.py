@@ -33,7 +33,8 @@ class View:
     - ``audio`` float32 in [-1, 1]: for successive frames [B, (n + 2 c) * 640], frame i spanning
       samples (c + i) * 640 to (c + i + 1) * 640; for random frames [B, n, (2 c + 1) * 640],
       each centred on its frame; zeros beyond the ends of the clip;
-    - ``spectrogram`` float32 [B, 2, 257, 598]: ``contracts.speech`` of the clip's first six seconds;
+    - ``spectrogram`` float32 [B, 2, 257, 598]: ``contracts.speech`` of six seconds of the clip, the first ones except
+      in training, which draws them;
     - ``speaker`` int64 [B]: number of the speaker in the selection; ``gender`` int64 [B]:
       0 f, 1 m, -1 unknown;
     - always ``key`` (list of B strings), ``index`` int64 [B, n]: frame numbers in the clip,

@@ -19,6 +19,7 @@ from contracts.errors import Corrupt, Misuse
 from contracts.sample import FPS, SAMPLES_PER_FRAME, Frames, decode_features, decode_wav
 from contracts.selection import Chosen, Selection
 from contracts.shards import Shard, dataset_digest, read_shard
+from contracts.speech import SIX_SECONDS
 from systems.base import Batch, View
 
 Subset = Literal["train", "known", "new"]
@@ -177,7 +178,7 @@ class Reader:
                 item["landmarks"] = torch.from_numpy(np.ascontiguousarray(landmarks[index, :, :2], np.float32))
             if {"audio", "spectrogram"} & set(view.fields):
                 sound = decode_wav(bytes(self._member(sample, "wav")))
-                item |= _sound_fields(sound, span, index, view)
+                item |= _sound_fields(sound, span, index, view, rng if self.subset == "train" else None)
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise Corrupt(self._shard(sample.shard)[0].tar, f"sample {sample.key}: {error}") from error
         if "speaker" in view.fields:
@@ -240,7 +241,10 @@ def _decode_frames(frames: Frames, index: np.ndarray, size: int) -> torch.Tensor
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def _sound_fields(sound: np.ndarray, span: Span, index: np.ndarray, view: View) -> dict[str, torch.Tensor]:
+def _sound_fields(
+    sound: np.ndarray, span: Span, index: np.ndarray, view: View, rng: np.random.Generator | None
+) -> dict[str, torch.Tensor]:
+    """``rng`` picks the seconds that a spectrogram shows; without it, it shows the first six."""
     from contracts.speech import power_spectrogram, six_seconds
 
     fields = {}
@@ -249,13 +253,22 @@ def _sound_fields(sound: np.ndarray, span: Span, index: np.ndarray, view: View) 
     else:
         heard = sound[span.first * SAMPLES_PER_FRAME : span.end * SAMPLES_PER_FRAME]
     if "spectrogram" in view.fields:
-        fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(heard)), np.float32))
+        part = heard if rng is None else _some_seconds(heard, rng)
+        fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(part)), np.float32))
     if "audio" in view.fields:
         back = KNOWN_GAP if span.first else 0  # only ``known`` spans begin later than their clip
         first = (span.first - back) * SAMPLES_PER_FRAME
         sound = sound[first : span.end * SAMPLES_PER_FRAME]
         fields["audio"] = torch.from_numpy(_audio(sound, index - span.first + back, view))
     return fields
+
+
+def _some_seconds(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Six seconds of ``sound`` at random; of a shorter sound half of it or more, so that no two draws are alike."""
+    longest = min(len(sound), SIX_SECONDS)
+    length = longest if len(sound) > SIX_SECONDS else int(rng.integers(longest // 2, longest + 1))
+    start = int(rng.integers(len(sound) - length + 1))
+    return sound[start : start + length]
 
 
 def _audio(sound: np.ndarray, index: np.ndarray, view: View) -> np.ndarray:

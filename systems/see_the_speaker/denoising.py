@@ -32,12 +32,18 @@ def make_scheduler(steps: int | None = None) -> DDIMScheduler:
 def predict_noise(networks: Mapping[str, nn.Module], z_t: Tensor, t: Tensor, z_s: Tensor, z_p: Tensor) -> Tensor:
     """ε_θ(z^s, z^{t*}, t) [B, d] for noised ``z_t`` [B, d] at times ``t`` int64 [B].
 
-    ``networks``: ``unet``, ``saw``, ``speech_tokens``. ``z_p`` [d] in units of the deviation.
+    ``networks``: ``unet``, ``saw``, ``speech_tokens``, ``wiener``. ``z_p`` [d] in units of the deviation.
+    Where the Wiener denoiser leads, the UNet tells what it leaves, in units of its error's deviation.
     """
     unet = networks["unet"]
     z_star = z_t + networks["saw"](z_s, z_p, t)  # eqs. (6), (9), §III-A2
     grid = z_star.unflatten(1, (unet.config.in_channels, unet.config.sample_size, -1))
-    return unet(grid, t, encoder_hidden_states=networks["speech_tokens"](z_s)).sample.flatten(1)
+    told = unet(grid, t, encoder_hidden_states=networks["speech_tokens"](z_s)).sample.flatten(1)
+    wiener = networks["wiener"]
+    if not wiener.config.leads:
+        return told
+    alpha = make_scheduler().alphas_cumprod.to(z_t)[t]
+    return wiener(z_t, alpha) + wiener.left(alpha) * told
 
 
 def sample(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
@@ -58,10 +64,14 @@ def sample(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
 
 
 class WienerDenoiser(ModelMixin, ConfigMixin):
-    """The best linear denoiser that knows each dimension's mean and variance and nothing else: the baseline."""
+    """The best linear denoiser that knows each dimension's mean and variance and nothing else: the baseline.
+
+    ``leads``: the UNet adds to it instead of beginning from nothing.  # not in the paper: short training spends
+    its steps on what is known in closed form otherwise
+    """
 
     @register_to_config
-    def __init__(self, dim: int = 4096) -> None:
+    def __init__(self, dim: int = 4096, leads: bool = False) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("variance", torch.ones(dim))
@@ -72,3 +82,8 @@ class WienerDenoiser(ModelMixin, ConfigMixin):
         gain = self.variance * alpha.sqrt() / (alpha * self.variance + 1 - alpha)
         z_0 = self.mean + gain * (z_t - alpha.sqrt() * self.mean)
         return (z_t - alpha.sqrt() * z_0) / (1 - alpha).sqrt()
+
+    def left(self, alpha: Tensor) -> Tensor:
+        """Deviation [B, d] of its error in ε, ``alpha`` = ᾱ [B]."""
+        alpha = alpha[:, None]
+        return (alpha * self.variance / (alpha * self.variance + 1 - alpha)).sqrt()

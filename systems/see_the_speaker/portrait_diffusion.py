@@ -42,6 +42,7 @@ class PortraitDiffusionSettings(StageSettings):
     prior: Prior = "linear"
     prior_at: PriorAt = "every_step"
     noises: int = 1  # per face and step
+    wiener_leads: bool = False
     inference_steps: int = 50  # not in the paper
 
 
@@ -67,6 +68,7 @@ class PortraitDiffusion(TrainedStage):
             grid=(4, 16, 16),
             channels=(64, 128, 256, 256),
             noises=4,
+            wiener_leads=True,
         ),
         # not in the paper: what one CPU core does in half a minute
         "tiny": PortraitDiffusionSettings(
@@ -82,6 +84,7 @@ class PortraitDiffusion(TrainedStage):
             width=32,
             noises=4,
             inference_steps=10,
+            wiener_leads=True,
         ),
     }
     settings: PortraitDiffusionSettings
@@ -114,6 +117,9 @@ class PortraitDiffusion(TrainedStage):
             norm_num_groups=s.groups,
             cross_attention_dim=s.width,
         )
+        if s.wiener_leads:  # begins as the closed form
+            nn.init.zeros_(unet.conv_out.weight)
+            nn.init.zeros_(unet.conv_out.bias)
         return nn.ModuleDict(
             {
                 "unet": unet,
@@ -121,7 +127,7 @@ class PortraitDiffusion(TrainedStage):
                 "saw": SampleAdaptiveWeighting(
                     dim=dim, prior=s.prior, prior_at=s.prior_at, steps=s.inference_steps, times=TIMES
                 ),
-                "wiener": WienerDenoiser(dim=dim),
+                "wiener": WienerDenoiser(dim=dim, leads=s.wiener_leads),
                 "conre": Frozen(parents["conre"]),
                 "face_prior": Frozen(parents["face_prior"]),
             }

@@ -216,3 +216,12 @@ def test_plain_webdataset_reads_our_shards(small_dataset):
         for key in shard.record.keys:
             theirs = {name: value for name, value in read[key].items() if not name.startswith("__")}
             assert theirs == shard.read(key)
+
+
+def test_training_hears_other_seconds_of_a_clip_in_every_epoch(small_dataset):
+    reader = make(small_dataset, View(("spectrogram",)), "train")
+    key = reader.item(0)["key"]
+    again = next(p for p in range(len(reader), 2 * len(reader)) if reader.item(p)["key"] == key)
+    first, second = (reader.item(p)["spectrogram"] for p in (0, again))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, reader.item(0)["spectrogram"])

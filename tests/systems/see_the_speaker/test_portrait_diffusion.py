@@ -43,6 +43,10 @@ class TestPortraitDiffusion(TrainedContract):
         torch.testing.assert_close(model["wiener"].mean, codes.mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(model["wiener"].variance, codes.var(0, correction=0), rtol=1e-3, atol=1e-5)
 
+    def test_a_unet_that_the_wiener_denoiser_leads_begins_as_it(self, subject, parents, batches):
+        measured = subject.validate(build(subject, parents, batches).eval(), batches[0], generator(0, 0))
+        torch.testing.assert_close(measured["denoising"], measured["denoising_wiener"])
+
     def test_portraits_of_two_are_two_of_one(self, subject, parents, batches, unbroken, tmp_path):
         draw = self._generator(subject, parents, unbroken, tmp_path)
         speech = batches[0]["spectrogram"][:2]
@@ -92,7 +96,7 @@ def test_with_the_true_noise_sampling_gives_back_z0_whatever_beta_is(beta, prior
     saw = SampleAdaptiveWeighting(dim=16, prior_at=prior_at, steps=steps)
     nn.init.constant_(saw.w_p.bias, beta)
     oracle = OracleUNet(noise)
-    networks = {"unet": oracle, "saw": saw, "speech_tokens": SpeechTokens(16, 4, 8)}
+    networks = {"unet": oracle, "saw": saw, "speech_tokens": SpeechTokens(16, 4, 8), "wiener": WienerDenoiser(16)}
     scheduler = make_scheduler(steps)
     z_t = start = scheduler.add_noise(z_0, noise, scheduler.timesteps[:1])
     with torch.no_grad():
