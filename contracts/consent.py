@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from contracts.errors import Reject
 from contracts.reasons import Reason
-from contracts.settings import Settings
+from contracts.settings import Settings, canonical_digest
 
 LONGEST = 2000  # characters of a consent
 PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -168,18 +168,21 @@ class PeoplePolicy(Settings):
     licences: tuple[str, ...] = ()  # the allowed ones, case ignored; where there are any, a row must have one of them
     purpose: str = Field(default="training", pattern=PURPOSE.pattern)  # that a consent must name
     day: date | None = None  # on which a consent must hold; None: the day of the first planning, kept in the plan
+    forgotten: tuple[str, ...] = ()  # marks of people whom voxface dataset forget took out: they do not come back
 
     def frozen(self, before: PeoplePolicy | None, today: date) -> PeoplePolicy:
         """The policy with its day: its own, else that of ``before`` (the plan's), else ``today``.
 
-        No day where no consent is required: then nothing depends on it.
+        No day where no consent is required: then nothing depends on it. Whom ``before`` has forgotten stays so.
         """
-        if "consent" not in self.require:
-            return self.model_copy(update={"day": None})
-        return self.model_copy(update={"day": self.day or (before.day if before else None) or today})
+        forgotten = tuple(sorted({*self.forgotten, *(before.forgotten if before else ())}))
+        day = (self.day or (before.day if before else None) or today) if "consent" in self.require else None
+        return self.model_copy(update={"day": day, "forgotten": forgotten})
 
     def check(self, row: Person) -> None:
         """Raise ``Reject`` where ``row`` lacks what is required: BAD_MANIFEST, NO_CONSENT, LICENCE, in this order."""
+        if self.forgotten and row.speaker and mark(row.speaker) in self.forgotten:
+            raise Reject(Reason.NO_CONSENT, "this person was forgotten on request")
         lacking = [name for name in missing(row) if name in self.require and name not in ("licence", "consent")]
         if lacking:
             raise Reject(Reason.BAD_MANIFEST, f"the policy requires {', '.join(lacking)}")
@@ -204,6 +207,11 @@ class PeoplePolicy(Settings):
 
 
 RECORDED = PeoplePolicy()  # the default: nothing required
+
+
+def mark(speaker: str) -> str:
+    """What stands for a forgotten speaker where the name may not: a digest of it."""
+    return canonical_digest(["forgotten", speaker])
 
 
 def withdrawn(text: str | None) -> bool:

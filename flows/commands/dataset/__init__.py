@@ -3,7 +3,8 @@
 from flows.commands.dataset.report import report, verify
 from flows.commands.dataset.selection import funnel, gates, select, select_samples
 from flows.commands.dataset.split import split
+from flows.commands.dataset.versions import diff, forget, trace
 
-COMMANDS = (verify, report, select, split, funnel)
+COMMANDS = (verify, report, select, split, funnel, diff, trace, forget)
 
-__all__ = ["COMMANDS", "funnel", "gates", "report", "select", "select_samples", "split", "verify"]
+__all__ = ["COMMANDS", "gates", "select_samples"]
