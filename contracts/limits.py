@@ -14,4 +14,5 @@ class Limits(Settings):
     face_px: float = 64.0  # the papers' 256 px is a later selection
     decode_deadline_s: float = 300.0
     decode_memory_mb: int = 3072
+    fetched_bytes: int = 20_000_000_000  # of a source copied to a worker's disk; ten hours at 4 Mbit/s have 18 GB
     lost_frames: float = 0.5  # share of frames without landmarks above which the face is lost

@@ -12,11 +12,13 @@ from contracts.index import Account, account, read_index
 from contracts.manifest import COLUMNS, Row
 from contracts.plan import PlannedRow, read_plan
 from contracts.query import NUMBERS, matching
+from contracts.reasons import Reason
 from flows.console import Progress
 
 if TYPE_CHECKING:
     from preprocessing.corpora import BadLine
     from preprocessing.run import IngestReport, IngestSettings
+    from preprocessing.sources import Sources
 
 SECONDS_PER_ROW = 4.0  # on one core, for a clip of a few seconds
 STORED_PER_SOURCE_BYTE = 1.5  # a shard's bytes over its sources', at most, on clips of the usual rates
@@ -28,7 +30,7 @@ class IngestJob:
     """What to ingest, and where to."""
 
     dataset: Path
-    data_root: Path
+    data_root: Path | Sources
     rows: list[Row | BadLine]
     settings: IngestSettings
     workers: int
@@ -67,27 +69,27 @@ def odd_lines(rows: list[Row | BadLine]) -> list[dict[str, Any]]:
 
 
 def estimate(job: IngestJob) -> dict[str, Any]:
-    """Counts, seconds and bytes of a job that has not run, from the sizes of the sources."""
-    sizes, files = [], {}
-    missing = empty = 0
-    for row in job.rows:
-        if isinstance(row, Row):
-            path = job.data_root / row.file
-            held = path.stat().st_size if path.is_file() else None
-            missing += held is None
-            empty += held == 0
-            if held:
-                sizes.append(held)
-                files[row.file] = held
+    """Counts, seconds and bytes of a job that has not run, from the sizes of the sources; no file is read.
+
+    Files are counted once for each row that names them, their bytes once. ``refused_files`` are those that no run could
+    use as they are (a folder, an address that is not allowed); ``addresses`` on allowed hosts are not asked.
+    """
+    from preprocessing.sources import Sources, count_sources
+
+    named = [row.file for row in job.rows if isinstance(row, Row)]
+    files, refused = count_sources(Sources.of(job.data_root), named)
+    elsewhere = [name for name in named if files.get(name) == 0]
     return {
         "rows": len(job.rows),
         "bad_lines": len(odd_lines(job.rows)),
-        "missing_files": missing,
-        "empty_files": empty,
+        "missing_files": refused.pop(Reason.MISSING_FILE, 0),
+        "empty_files": refused.pop(Reason.EMPTY_FILE, 0),
+        "refused_files": sum(refused.values()),
+        "addresses": len(elsewhere),
         "source_files": len(files),
         "source_bytes": sum(files.values()),
         "rows_per_shard": job.settings.rows_per_shard,
-        "estimated_seconds": round(SECONDS_PER_ROW * len(sizes) / job.workers),
+        "estimated_seconds": round(SECONDS_PER_ROW * sum(name in files for name in named) / job.workers),
         "estimated_bytes": round(STORED_PER_SOURCE_BYTE * sum(files.values())) + LEAST_BYTES,
     }
 

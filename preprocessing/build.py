@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from contracts.plan import ROWS_PER_SHARD, PlannedRow
 from contracts.reasons import FailureCode, Reason, first
 from contracts.settings import Settings, canonical_digest
 from preprocessing.costs import Costs
+from preprocessing.sources import Sources
 from preprocessing.step import Clip, Step, Tools
 from preprocessing.steps import PEOPLE, Align, Listen, Look, Measure, Store
 from preprocessing.watch import Watch
@@ -63,7 +65,11 @@ Lines = list[dict[str, Any]]
 
 
 def build_row(
-    planned: PlannedRow, data_root: Path, tools: Tools, settings: IngestSettings, costs: Costs | None = None
+    planned: PlannedRow,
+    data_root: Path | Sources,
+    tools: Tools,
+    settings: IngestSettings,
+    costs: Costs | None = None,
 ) -> tuple[Samples, Lines]:
     """The samples of one planned row (key, members by extension), and its ledger lines: the row's, then its spans'.
 
@@ -73,16 +79,17 @@ def build_row(
     """
     if planned.reason is not None:
         return [], [_line(planned, "row", "rejected", planned.reason, planned.detail)]
-    clip = Clip(planned, data_root / planned.values.file)
+    clip = Clip(planned, Path(planned.values.file))
     ended: tuple[str, str | None, str] = ("kept", None, "")
     spans: list[Clip] = []
     costs = costs or Costs()
     try:
-        with costs.of("hashing"):
-            clip.path = _source(planned, data_root)
-        spans = _run(clip, steps(tools, settings), costs)
-        with costs.of("hashing"):
-            _unchanged(clip)
+        with ExitStack() as stack:
+            with costs.of("hashing"):
+                clip.path = stack.enter_context(Sources.of(data_root).held(planned))
+            spans = _run(clip, steps(tools, settings), costs)
+            with costs.of("hashing"):
+                _unchanged(clip)
     except Reject as error:
         ended, spans = ("rejected", error.reason, error.detail), []
     except (Transient, Corrupt, Misuse):
@@ -130,16 +137,6 @@ def _run(clip: Clip, todo: list[Step], costs: Costs) -> list[Clip]:
                 made.append(span)
         spans = made
     return spans
-
-
-def _source(planned: PlannedRow, data_root: Path) -> Path:
-    """The row's file, if it still holds the bytes that were planned. Raises ``Reject``."""
-    from preprocessing.media import safe_path
-
-    path = safe_path(data_root, planned.values.file)
-    if path.stat().st_size != planned.bytes or sha256_file(path) != planned.sha256:
-        raise Reject(Reason.HASH_MISMATCH, f"{planned.values.file} has changed since it was planned")
-    return path
 
 
 def _unchanged(clip: Clip) -> None:

@@ -14,15 +14,14 @@ from pathlib import Path
 
 from contracts.consent import REASONS, RECORDED, PeoplePolicy
 from contracts.errors import Misuse, Reject
-from contracts.files import commit_bytes, lock, sha256_file
+from contracts.files import commit_bytes, lock
 from contracts.manifest import Row
 from contracts.plan import ROWS_PER_SHARD, PlannedRow, read_plan, read_policy, shard_of, write_plan
 from contracts.reasons import Reason, first
 from contracts.settings import canonical_json
 from preprocessing.corpora import BadLine
-from preprocessing.media import safe_path
+from preprocessing.sources import THREADS, Sources
 
-THREADS = 8  # hashing waits on the disk
 FACTS = ("speaker", "gender", "age", "language", "licence", "consent")  # what a manifest says of people
 CACHE_FILE = ".sources.json"  # size, time, inode and digest of each source, so that planning again reads nothing
 Progress = Callable[[int, int, str], None]
@@ -43,7 +42,7 @@ class Source:
 def plan_dataset(
     dataset: Path,
     rows: list[Row | BadLine],
-    data_root: Path,
+    data_root: Path | Sources,
     *,
     rows_per_shard: int = ROWS_PER_SHARD,
     people: PeoplePolicy = RECORDED,
@@ -67,7 +66,7 @@ def plan_dataset(
         judged_by = read_policy(dataset)
         policy = people.frozen(judged_by, date.today())
         planned = _judge(planned, rows, policy)
-        sources = _hash(dataset, rows, data_root, policy, progress)
+        sources = _hash(dataset, rows, Sources.of(data_root), policy, progress)
         seen = {_mark(row.sha256, row.values): row.key for row in planned if row.reason is None}
         new, mended = _compare(planned, rows, sources)
         for index, source in mended:
@@ -117,7 +116,7 @@ def _judge(planned: list[PlannedRow], rows: list[Row | BadLine], policy: PeopleP
 
 
 def _hash(
-    dataset: Path, rows: list[Row | BadLine], data_root: Path, policy: PeoplePolicy, progress: Progress | None
+    dataset: Path, rows: list[Row | BadLine], where: Sources, policy: PeoplePolicy, progress: Progress | None
 ) -> list[Source]:
     """A source per row; each file is read once, and not at all where the cache knows it."""
     cache_file = dataset / CACHE_FILE
@@ -125,7 +124,7 @@ def _hash(
         cache = json.loads(cache_file.read_bytes())
     except (OSError, ValueError):
         cache = {}
-    files: dict[Path, list[int | str]] = {}
+    files: dict[str, list[int | str]] = {}
 
     def look(row: Row | BadLine) -> Source:
         if isinstance(row, BadLine):
@@ -133,17 +132,20 @@ def _hash(
         try:
             row.check_id()
             policy.check(row)
-            path = safe_path(data_root, row.file)
-            status = path.stat()
-            mark = [status.st_size, status.st_mtime_ns, status.st_ino]
-            known = cache.get(str(path))
-            digest = known[3] if known and known[:3] == mark else sha256_file(path)
+            found = where.look(row.file)
+            mark = [found.bytes, *found.mark]
+            known = cache.get(found.place)
+            if known and found.mark and known[:-1] == mark:
+                digest, size = known[-1], found.bytes
+            else:
+                digest, size = where.digest(row.file, found)
         except Reject as error:
             return Source(reason=error.reason, detail=error.detail)
         except OSError as error:
             return Source(reason=Reason.UNREADABLE, detail=f"{row.file}: {error.strerror}")
-        files[path] = [*mark, digest]
-        return Source(digest, status.st_size)
+        if found.mark:
+            files[found.place] = [*mark, digest]
+        return Source(digest, size)
 
     sources = []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -151,7 +153,7 @@ def _hash(
             sources.append(source)
             if progress is not None:
                 progress(len(sources), len(rows), "hashing")
-    known = cache | {str(path): files[path] for path in sorted(files)}
+    known = cache | {place: files[place] for place in sorted(files)}
     if known != cache:
         commit_bytes(cache_file, canonical_json(known).encode())
     return sources

@@ -14,7 +14,9 @@ from contracts.errors import Misuse, Transient
 from contracts.files import commit_bytes, lock, sweep
 from preprocessing.accounts import IngestReport, Shards, pending, planned_shards, report, verify
 from preprocessing.build import IngestSettings
+from preprocessing.copies import sweep_copies
 from preprocessing.shard import RUN_FILE, ShardTask, Told, build_alone, make_shard
+from preprocessing.sources import Sources
 
 __all__ = ["IngestReport", "IngestSettings", "Observer", "ingest", "pending", "verify"]
 
@@ -188,7 +190,7 @@ class _Run:
 
 def ingest(
     dataset: Path,
-    data_root: Path,
+    data_root: Path | Sources,
     *,
     workers: int | None,
     settings: IngestSettings,
@@ -205,6 +207,7 @@ def ingest(
     """
     with lock(dataset):
         sweep(dataset)
+        sweep_copies()
         shards = planned_shards(dataset)
         todo = pending(dataset, settings, shards) if again is None else _holding(shards, again)
         if not todo:
@@ -221,16 +224,17 @@ def ingest(
 
 def _tasks(
     dataset: Path,
-    data_root: Path,
+    data_root: Path | Sources,
     shards: Shards,
     todo: list[int],
     settings: IngestSettings,
     again: frozenset[str] | None,
     mark: str,
 ) -> Iterable[ShardTask]:
+    sources = Sources.of(data_root)
     for number in todo:
         keys = frozenset(row.key for row in shards[number] if again and row.key in again)
-        yield ShardTask(dataset.resolve(), data_root.resolve(), number, shards[number], settings, again=keys, mark=mark)
+        yield ShardTask(dataset.resolve(), sources, number, shards[number], settings, again=keys, mark=mark)
 
 
 def _holding(shards: Shards, keys: frozenset[str]) -> list[int]:

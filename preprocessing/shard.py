@@ -20,6 +20,7 @@ from contracts.shards import open_shard, write_shard
 from preprocessing.accounts import row_digest, steps_of
 from preprocessing.build import IngestSettings, Lines, Samples, build_row, failed, steps
 from preprocessing.costs import Cost, Costs, peak_bytes
+from preprocessing.sources import Sources
 
 # holds the mark of the run at work: who reads another one, or none, sees another folder
 RUN_FILE = f"{TEMPORARY}run"
@@ -33,7 +34,7 @@ class ShardTask:
     """One shard to make, as it is sent to a worker. Paths are absolute."""
 
     dataset: Path
-    data_root: Path
+    data_root: Path | Sources
     number: int
     rows: list[PlannedRow]
     settings: IngestSettings
@@ -93,7 +94,7 @@ def make_shard(task: ShardTask) -> Iterator[Told]:
     yield Told(costs=costs.take(), worker=_worker(), peak_bytes=peak_bytes())
 
 
-def build_alone(row: PlannedRow, data_root: Path, settings: IngestSettings) -> None:
+def build_alone(row: PlannedRow, data_root: Path | Sources, settings: IngestSettings) -> None:
     """Build one row for nothing, to see whether its worker survives it."""
     build_row(row, data_root, _tools(), settings)
 
@@ -110,9 +111,10 @@ def require_folders(task: ShardTask) -> None:
                 "see the dataset at the same path (a shared file system), or use --address local"
             )
         time.sleep(0.2)
-    if not task.data_root.is_dir():
+    folder = Sources.of(task.data_root).folder
+    if folder is not None and not folder.is_dir():
         raise Misuse(
-            f"{task.data_root} is not a folder on {socket.gethostname()}: all nodes must see the sources at the same "
+            f"{folder} is not a folder on {socket.gethostname()}: all nodes must see the sources at the same "
             "path (a shared file system), or use --address local"
         )
 

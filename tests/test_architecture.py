@@ -36,6 +36,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "ffmpeg": ("preprocessing/",),
     "imageio_ffmpeg": ("preprocessing/", "flows/commands/doctor.py"),
     "subprocess": ("preprocessing/media.py", "preprocessing/media/"),
+    "fsspec": ("preprocessing/sources.py",),
     "torch": ("systems/", "training/", "serving/"),
     "diffusers": ("systems/", "training/", "serving/"),
     "transformers": ("systems/",),

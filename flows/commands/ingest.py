@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from flows.running import Ended, Run, running
 if TYPE_CHECKING:
     from preprocessing.build import IngestSettings
     from preprocessing.corpora import BadLine
+    from preprocessing.sources import Sources
 
 SHOWN = 20  # odd lines on the terminal
 log = logging.getLogger(__name__)
@@ -44,7 +45,14 @@ def ingest(
     media: Annotated[str, typer.Option(help="Names of its files, as '{group}_{name}_{clip:03d}.mp4'.")] = "",
     frame_size: Annotated[str, typer.Option(help="Frame that VoxCeleb1's boxes in pixels refer to, as 640x360.")] = "",
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder that the manifest's files are relative to [default: the manifest's].")
+        str,
+        typer.Option(
+            help="What the manifest's files are relative to: a folder, or a store such as s3://bucket/prefix "
+            "[default: the manifest's folder]."
+        ),
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Host whose http(s) addresses rows may name; may be repeated.")
     ] = None,
     where: Annotated[str, typer.Option(help="Only these rows, as \"gender == 'f' and age > 30\".")] = "",
     out: Annotated[Path | None, typer.Option(help="Dataset folder [default: WORK/dataset].")] = None,
@@ -75,14 +83,12 @@ def ingest(
         chosen = flow.where(rows, where)
         if not chosen:
             raise Misuse(f"{source} has {len(rows)} rows, none of them chosen: check --where")
-        root = data_root or (source if source.is_dir() else source.parent)
-        if not root.is_dir():
-            raise Misuse(f"{root} is not a folder: check --data-root")
+        settings = _settings(params)
         job = flow.IngestJob(
             dataset=out or run.places.dataset,
-            data_root=root,
+            data_root=_sources(data_root or source, allow_host or [], settings),
             rows=chosen,
-            settings=_settings(params),
+            settings=settings,
             workers=workers or os.cpu_count() or 1,
             address=address,
         )
@@ -109,11 +115,10 @@ class Known:
     frame: tuple[int, int] | None
 
 
-def _rows(
-    manifest: Path | None, folder: Path | None, known: Known, data_root: Path | None
-) -> tuple[Path, list[Row | BadLine]]:
+def _rows(manifest: Path | None, folder: Path | None, known: Known, data_root: str) -> tuple[Path, list[Row | BadLine]]:
     """What the rows are read from, and the rows."""
     from preprocessing.corpora import read_corpus, read_manifest
+    from preprocessing.sources import Sources
 
     named = [name for name in (manifest, folder, known.corpus) if name]
     if len(named) != 1:
@@ -128,7 +133,23 @@ def _rows(
     if known.corpus:
         found = read_corpus(known.corpus, source, layout=known.layout, template=known.media, frame=known.frame)
         return source, found
-    return source, read_manifest(source, data_root or (source if source.is_dir() else source.parent))
+    if folder is not None and data_root and Sources.of(data_root).folder is None:
+        raise Misuse("--folder lists a folder of this machine: for a store give --manifest")
+    return source, read_manifest(source, Path(data_root) if data_root else _folder(source))
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def _sources(root: str | Path, hosts: list[str], settings: IngestSettings) -> Sources:
+    """The data root, by default the folder of the manifest, and what is allowed beside it. Raises ``Misuse``."""
+    from preprocessing.sources import Sources
+
+    found = Sources.of(_folder(root) if isinstance(root, Path) else root)
+    found = replace(found, hosts=tuple(hosts), most_bytes=settings.limits.fetched_bytes)
+    found.check()
+    return found
 
 
 def _settings(params: Path | None) -> IngestSettings:

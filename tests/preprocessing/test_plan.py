@@ -11,6 +11,7 @@ from contracts.manifest import row_from
 from contracts.plan import read_plan, read_policy
 from contracts.reasons import Reason
 from preprocessing import plan as planning
+from preprocessing import sources
 from preprocessing.corpora import BadLine
 from preprocessing.plan import plan_dataset
 
@@ -67,7 +68,7 @@ def test_planning_again_changes_no_byte_and_reads_no_file(tmp_path, root, monkey
     rows = [*_rows("a.mp4", "b.mp4", "a.mp4", "gone.mp4"), BadLine(3, "x")]
     first = plan_dataset(tmp_path / "D", rows, root)
     before = (tmp_path / "D" / "plan.parquet").read_bytes()
-    monkeypatch.setattr(planning, "sha256_file", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(sources, "sha256_file", lambda path: pytest.fail(f"{path} was read again"))
     assert plan_dataset(tmp_path / "D", rows, root) == first
     assert (tmp_path / "D" / "plan.parquet").read_bytes() == before
 
@@ -117,9 +118,9 @@ GIVEN = "given; purpose=training; until=2026-12-31"
 
 def test_a_row_without_consent_is_never_opened(tmp_path, root, monkeypatch):
     opened = []
-    real = planning.sha256_file
-    monkeypatch.setattr(planning, "sha256_file", lambda path: opened.append(path.name) or real(path))
-    monkeypatch.setattr(planning, "safe_path", lambda base, file: opened.append(f"path {file}") or base / file)
+    real = sources.sha256_file
+    monkeypatch.setattr(sources, "sha256_file", lambda path: opened.append(path.name) or real(path))
+    monkeypatch.setattr(sources, "safe_path", lambda base, file: opened.append(f"path {file}") or base / file)
     rows = [
         *_rows("a.mp4", consent=GIVEN, licence="MIT"),
         *_rows("b.mp4", licence="MIT"),
