@@ -61,6 +61,7 @@ POINTS_68 = (
 # fmt: on
 
 LIP_TOP, LIP_BOTTOM = 13, 14  # of the inner ring, at its middle
+LIPS_OUTER_TOP, LIPS_OUTER_BOTTOM = 0, 17
 MOUTH_RIGHT, MOUTH_LEFT = 61, 291  # corners
 RIGHT_EYE_OUTER, RIGHT_EYE_INNER = 33, 133  # corners
 LEFT_EYE_INNER, LEFT_EYE_OUTER = 362, 263
@@ -94,6 +95,17 @@ def mouth_opening(points: NDArray[np.floating]) -> NDArray[np.floating]:
     eyes = eye_centres(points)
     gap = np.linalg.norm(points[..., LIP_TOP, :] - points[..., LIP_BOTTOM, :], axis=-1)
     return np.asarray(gap / np.maximum(np.linalg.norm(eyes[..., 0, :] - eyes[..., 1, :], axis=-1), 1e-9))
+
+
+def lip_motion(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Height of the lips, inner and outer gap added, over the distance of the eyes: [..., 478, 3] to [...].
+
+    Follows speech more closely than the inner gap alone, which teeth and thin lips hide; its zero means nothing.
+    """
+    eyes = eye_centres(points)
+    outer = np.linalg.norm(points[..., LIPS_OUTER_TOP, :] - points[..., LIPS_OUTER_BOTTOM, :], axis=-1)
+    distance = np.linalg.norm(eyes[..., 0, :] - eyes[..., 1, :], axis=-1)
+    return np.asarray(mouth_opening(points) + outer / np.maximum(distance, 1e-9))
 
 
 def eye_opening(points: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -74,9 +74,19 @@ COLUMNS = (
     Column(
         "level_swing", _REAL, "dB", "level of the frames, 90th percentile over 10th: a tone or hum has next to none"
     ),
-    Column("sync_geometry", _REAL, "correlation", "best correlation of mouth opening with sound energy"),
+    Column(
+        "sync_geometry",
+        _REAL,
+        "correlation",
+        "best correlation of the lips' motion with the loudness, slower changes aside",
+    ),
     Column("sync_offset", _REAL, "frames", "shift of that best correlation; above 0: the sound trails"),
-    Column("sync_lead", _REAL, "correlation", "lead of the best over the median of all shifts: how sure the shift is"),
+    Column(
+        "sync_lead",
+        _REAL,
+        "correlation",
+        "lead of the best over shifts at least 4 frames away: from 0.25 on the offset is sure",
+    ),
     Column("picture_digest", _TEXT, "", "perceptual digest of the crops, 256 bits in hex: copies differ in few bits"),
     Column("sound_digest", _TEXT, "", "perceptual digest of the sound, 256 bits in hex; null where it is silent"),
 )

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from contracts.errors import Reject
-from contracts.face import eye_opening, gaze, mouth_opening
+from contracts.face import eye_opening, gaze, lip_motion, mouth_opening
 from contracts.limits import Limits
 from contracts.manifest import KINDS, Kind
 from contracts.reasons import Reason
@@ -137,7 +137,7 @@ class Measure:
             clip.scores |= _head(clip.features, clip.found)
             if clip.sound is not None:
                 clip.scores["blink_rate"] = blink_rate(clip.features["blink"], clip.found)
-                best = correlate(clip.features["mouth"], clip.sound, clip.found)
+                best = correlate(lip_motion(clip.points), clip.sound, clip.found)
                 if best is not None:
                     clip.scores["sync_geometry"], clip.scores["sync_offset"], clip.scores["sync_lead"] = best
         if clip.sound is not None:

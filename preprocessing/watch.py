@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from contracts.errors import Reject
-from contracts.face import mouth_opening
+from contracts.face import lip_motion
 from contracts.limits import Limits
 from contracts.manifest import Kind, Row
 from contracts.reasons import Reason
@@ -28,8 +28,11 @@ LATER = (6, 12, 24, 48)  # frames of a shot in which HOG looks again where it sa
 HELD_BYTES = 256 << 20  # of pictures held while no face has been found
 MOST_RIVALS = 3
 LISTEN = 50  # frames needed to tell who speaks: in fewer, chance correlates
-MOVES = 0.015  # of the eyes' distance: spread of a mouth's opening that is no noise of the mesh
-SPEAKS, CLEARLY = 0.35, 0.25  # correlation of the one who speaks, and its lead over the next
+MOVES = 0.015  # of the eyes' distance: spread of the lips' height that is no noise of the mesh
+NEARLY_IN_STEP = 6  # frames of shift looked at: every further one gives chance another try
+# Correlation of the one who speaks, and its lead over the next, times the root of the frames. Of real pairs of 50
+# frames, one face's sound, 46 % are told rightly, 5 % wrongly; of 125 frames 51 % and 2 %, of 200 frames 69 % and none.
+SPEAKS, CLEARLY = 0.35, 1.7
 
 
 class Track:
@@ -112,11 +115,12 @@ class Shot:
         scores = []
         for track in self._tracks:
             found = track.found
-            mouth = mouth_opening(fill(track.points, found)) if found.any() else np.zeros(len(found))
-            best = correlate(mouth, sound, found) if len(mouth) >= LISTEN and mouth.std() > MOVES else None
+            lips = lip_motion(fill(track.points, found)) if found.any() else np.zeros(len(found))
+            moves = len(lips) >= LISTEN and lips.std() > MOVES
+            best = correlate(lips, sound, found, NEARLY_IN_STEP) if moves else None
             scores.append(best[0] if best else 0.0)
         first, second, *_ = sorted(scores, reverse=True)
-        if first < SPEAKS or first - second < CLEARLY:
+        if first < SPEAKS or first - second < CLEARLY / np.sqrt(self.frames):
             told = ", ".join(f"{score:.2f}" for score in scores)
             raise Reject(
                 Reason.MANY_FACES,

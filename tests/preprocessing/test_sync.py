@@ -19,8 +19,9 @@ def test_shift_and_sign(shift):
     opening, sound = _speech(np.random.default_rng(0), 120)
     best = correlate(opening, np.roll(sound, 640 * shift))  # above 0: the sound trails
     assert best is not None
-    assert best[1] == shift
-    assert best[0] > 0.9
+    assert best.shift == shift
+    assert best.value > 0.9
+    assert best.lead > 0.3
 
 
 def test_lost_frames_do_not_count():
