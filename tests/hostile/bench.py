@@ -16,6 +16,7 @@ from typing import Any
 
 from hostile.factory import Factory, make_speaker
 
+from contracts.consent import RECORDED, PeoplePolicy
 from contracts.files import sha256_file
 from contracts.index import account, read_index
 from contracts.manifest import KEY
@@ -32,6 +33,7 @@ SECONDS, MEGABYTES = 5.0, 512.0  # that one bad file may cost
 HANGS = 60.0  # seconds: the machine may be shared, so the promise is checked on processor time, a hang on the clock
 ROWS = 4096  # a shard
 GOOD = ("good.mp4", "good.png", "good.wav")
+PEOPLE = {"consent": "given; purpose=training", "licence": "CC0"}  # of the good ones: they pass every policy
 SAMPLE_S = 0.003  # between two looks at the memory of children
 Check = Callable[["Ended"], list[str]]
 
@@ -72,6 +74,7 @@ class Matrix:
     after: Callable[[], list[str]] | None = None
     extra_bytes: tuple[bytes, bytes] = (b"", b"\n")  # before the manifest, and at each line's end
     planning: Callable[[Callable[[], Any]], Any] | None = None  # how planning is run, where not plainly
+    people: PeoplePolicy = RECORDED
 
 
 @dataclass
@@ -163,11 +166,13 @@ class Bench:
         root, dataset = place / "root", place / "dataset"
         start, newline = matrix.extra_bytes
         lines = [case.line if case.line is not None else _json(case.values) for case in matrix.cases]
+        goods = [_json({"file": good} | PEOPLE) for good in GOOD]
         manifest = place / "m.jsonl"
-        manifest.write_bytes(start + newline.join([*lines, *(_json({"file": good}) for good in GOOD)]) + newline)
+        manifest.write_bytes(start + newline.join([*lines, *goods]) + newline)
 
         def plan() -> Any:
-            return plan_dataset(dataset, read_manifest(manifest, root), root, rows_per_shard=ROWS)
+            rows = read_manifest(manifest, root)
+            return plan_dataset(dataset, rows, root, rows_per_shard=ROWS, people=matrix.people)
 
         with _Peak() as planning:
             planned = matrix.planning(plan) if matrix.planning else plan()

@@ -1,5 +1,5 @@
 """All rows of the bad-input matrix, B1 to B31, in order."""
 
-from hostile import files, lines
+from hostile import files, kept, lines
 
-ROWS = sorted([*lines.ROWS, *files.ROWS], key=lambda row: int(row.id[1:]))
+ROWS = sorted([*lines.ROWS, *files.ROWS, *kept.ROWS], key=lambda row: int(row.id[1:]))
