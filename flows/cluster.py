@@ -19,6 +19,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 LEAST_CPUS = 4  # logical: Ray Train's controller and helpers take slots beside the workers
 NOT_SHIPPED = ["work", ".venv", ".git", ".dvc", "**/__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"]
+PROJECT = Path(__file__).resolve().parents[1]  # the code that nodes of a standing cluster run, whatever they have
+# set where the nodes were not started by us; their niceness (RAY_worker_niceness) is fixed when they start
+OF_WORKERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GLOG_minloglevel", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 TOKEN = Path("~/.ray/auth_token")
 
 
@@ -41,7 +44,9 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
             "_temp_dir": temporary,
         }
     else:
-        options["runtime_env"] = {"working_dir": ".", "excludes": NOT_SHIPPED}
+        options["runtime_env"] = {"env_vars": {name: os.environ[name] for name in OF_WORKERS if name in os.environ}}
+        if (PROJECT / "pyproject.toml").is_file():  # a checkout, not a folder of installed packages
+            options["runtime_env"] |= {"working_dir": str(PROJECT), "excludes": NOT_SHIPPED}
     # ray.init puts a handler of its own in the place of ours, which ends the process with code 1
     terminate, in_main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
     try:

@@ -24,6 +24,8 @@ QUIET = {
     # workers are as many as cores: a second thread in each only makes them wait for one another
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # Ray's own 15 starves its workers beside whatever else runs: they have the command's own (nice voxface …)
+    "RAY_worker_niceness": "0",
     # a worker that dies is reported by us, once
     "RAY_DEDUP_LOGS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",

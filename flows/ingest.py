@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from contracts.reasons import Reason
 from flows.console import Progress
 
 if TYPE_CHECKING:
+    from flows.retry import Retry
     from preprocessing.corpora import BadLine
     from preprocessing.run import IngestReport, IngestSettings
     from preprocessing.sources import Sources
@@ -33,8 +36,11 @@ class IngestJob:
     data_root: Path | Sources
     rows: list[Row | BadLine]
     settings: IngestSettings
-    workers: int
+    workers: int | None  # None: as many as the cluster has processors
     address: str
+    again: Retry | None = None  # these rows alone, and none that is new
+    metrics_port: int | None = None
+    metrics_file: Path | None = None
 
 
 def where(rows: list[Row | BadLine], text: str) -> list[Row | BadLine]:
@@ -89,7 +95,9 @@ def estimate(job: IngestJob) -> dict[str, Any]:
         "source_files": len(files),
         "source_bytes": sum(files.values()),
         "rows_per_shard": job.settings.rows_per_shard,
-        "estimated_seconds": round(SECONDS_PER_ROW * sum(name in files for name in named) / job.workers),
+        "estimated_seconds": round(
+            SECONDS_PER_ROW * sum(name in files for name in named) / (job.workers or os.cpu_count() or 1)
+        ),
         "estimated_bytes": round(STORED_PER_SOURCE_BYTE * sum(files.values())) + LEAST_BYTES,
     }
 
@@ -133,35 +141,59 @@ def ingest(job: IngestJob, plan_progress: Progress, shard_progress: Progress) ->
     from prefect.artifacts import create_markdown_artifact
 
     from flows.cluster import cluster
+    from flows.meter import Meter
+    from flows.metrics import published
     from flows.retries import RETRIES
+    from flows.retry import outcome
+
+    meter = Meter()
 
     @task(name="plan", **RETRIES)
     def plan() -> int:
-        return len(make_plan(job, plan_progress))
+        with meter.driver.of("planning"):
+            return len(make_plan(job, plan_progress))
 
     @task(name="make shards", **RETRIES)
     def shards() -> IngestReport:
         from preprocessing.run import ingest as make
 
-        with cluster(job.address):
-            return make(job.dataset, job.data_root, workers=job.workers, settings=job.settings, progress=shard_progress)
+        with ExitStack() as stack:
+            with meter.driver.of("starting Ray"):
+                stack.enter_context(cluster(job.address))
+            return make(
+                job.dataset,
+                job.data_root,
+                workers=job.workers,
+                settings=job.settings,
+                progress=paced,
+                observer=meter,
+                again=job.again.keys if job.again else None,
+            )
 
     @task(name="account", **RETRIES)
     def accounts(report: IngestReport) -> dict[str, Any]:
         from preprocessing.report import write_dataset_report
 
-        write_dataset_report(job.dataset, job.dataset / "report.html", None)
-        result = summary(job.dataset, report)
+        with meter.driver.of("report"):
+            write_dataset_report(job.dataset, job.dataset / "report.html", None)
+            result = summary(job.dataset, report)
+        if job.again:
+            result["tried_again"] = outcome(job.dataset, job.again)
         create_markdown_artifact(markdown(result), key="dataset-accounts", description=str(job.dataset))
         return result
+
+    def paced(done: int, total: int, note: str) -> None:
+        shard_progress(done, total, f"{meter.pace(done, total)}, {note}")
+        publish()
 
     @flow(name="ingest", validate_parameters=False)
     def run(dataset: str, rows: int) -> dict[str, Any]:
         plan()
         return accounts(shards())
 
-    result: dict[str, Any] = run(str(job.dataset), len(job.rows))
-    return result
+    with published(meter, job.metrics_port, job.metrics_file) as publish:
+        result: dict[str, Any] = run(str(job.dataset), len(job.rows))
+    return result | meter.result()
 
 
 def markdown(result: dict[str, Any]) -> str:

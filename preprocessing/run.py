@@ -40,7 +40,7 @@ class Observer:
     def committed(self, rows: list[Told]) -> None:
         """A shard stands; it holds these."""
 
-    def lost(self, why: str) -> None:
+    def lost_shard(self, why: str) -> None:
         """A shard's work was lost with its worker (``worker``) or its node (``node``), and begins again."""
 
 
@@ -160,7 +160,7 @@ class _Run:
     def _again(self, making: _Making, why: str) -> None:
         del self.going[making.stream]
         self.waiting.insert(0, making.number)
-        self.observer.lost(why)
+        self.observer.lost_shard(why)
 
     def _culprit(self, number: int, told: int) -> frozenset[str]:
         """The key of the first row, of those not told of, on which a worker process dies alone, twice; or none.

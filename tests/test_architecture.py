@@ -28,6 +28,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "ray": ("preprocessing/run.py", "training/distributed.py", "serving/app.py", "flows/cluster.py"),
     "ray.train": ("training/distributed.py",),
     "ray.serve": ("serving/app.py",),
+    "prometheus_client": ("flows/",),
     "mlflow": ("training/tracking.py", "training/registry.py"),
     "dlib": ("preprocessing/",),
     "mediapipe": ("preprocessing/",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +57,20 @@ def ingest(
     ] = None,
     where: Annotated[str, typer.Option(help="Only these rows, as \"gender == 'f' and age > 30\".")] = "",
     out: Annotated[Path | None, typer.Option(help="Dataset folder [default: WORK/dataset].")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes [default: cores].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes [default: cores of this machine, or of the cluster].")
+    ] = None,
     address: Address = "local",
+    retry: Annotated[
+        str,
+        typer.Option(help="Only rows that ended so, again: failed, rejected:REASON or all-rejected."),
+    ] = "",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Prometheus metrics of the run on 127.0.0.1.")
+    ] = None,
+    metrics_file: Annotated[
+        Path | None, typer.Option(help="The same in a text file for node-exporter, as DIR/voxface.prom.")
+    ] = None,
     max_rejected: Annotated[str, typer.Option(help="End with 3 where more rows are refused, as 5%.")] = "100%",
     params: ParamsFile = None,
     work: Work = WORK,
@@ -71,6 +84,8 @@ def ingest(
 
     Example: voxface ingest --corpus hdtf --annotations HDTF_dataset --data-root /data/hdtf --dry-run
 
+    Example: voxface ingest --out work/dataset --data-root /data --retry rejected:TIMEOUT
+
     A known corpus is read from the files it is handed out with; docs/corpora.md says which, and how its media lie.
 
     Rows per shard: ingest.rows_per_shard of params.yaml in the folder you are in (16 in the repository's own), or of
@@ -78,20 +93,29 @@ def ingest(
     """
     budget = share(max_rejected)
     with running("ingest", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
+        job = flow.IngestJob(
+            dataset=out or run.places.dataset,
+            data_root=data_root or Path(),
+            rows=[],
+            settings=_settings(params),
+            workers=workers or (os.cpu_count() or 1 if address == "local" else None),
+            address=address,
+            metrics_port=metrics_port,
+            metrics_file=metrics_file,
+        )
+        if retry:
+            beside = data_root or folder or manifest
+            if beside is None:
+                raise Misuse("--retry needs the sources: give --data-root, or --manifest FILE beside them")
+            job = replace(job, data_root=_sources(beside, allow_host or [], job.settings))
+            _try_again(run, job, retry)
+            return
         known = Known(corpus, annotations, layout, media, size(frame_size))
         source, rows = _rows(manifest, folder, known, data_root)
         chosen = flow.where(rows, where)
         if not chosen:
             raise Misuse(f"{source} has {len(rows)} rows, none of them chosen: check --where")
-        settings = _settings(params)
-        job = flow.IngestJob(
-            dataset=out or run.places.dataset,
-            data_root=_sources(data_root or source, allow_host or [], settings),
-            rows=chosen,
-            settings=settings,
-            workers=workers or os.cpu_count() or 1,
-            address=address,
-        )
+        job = replace(job, rows=chosen, data_root=_sources(data_root or source, allow_host or [], job.settings))
         odd = flow.odd_lines(rows)
         if dry_run:
             _tell(run, flow.estimate(job), odd)
@@ -200,6 +224,28 @@ def _unless_done(run: Run, job: flow.IngestJob) -> dict[str, Any]:
     require_space(job.dataset, flow.estimate(job)["estimated_bytes"])
     with run.progress("plan") as plan, run.progress("ingest") as shards:
         return flow.ingest(job, plan, shards)
+
+
+def _try_again(run: Run, job: flow.IngestJob, which: str) -> None:
+    """Redo the rows that ``which`` names; all other samples stay as they are, byte for byte."""
+    from flows.retry import choose
+
+    retry = choose(job.dataset, which)
+    job = replace(job, rows=list(retry.planned_anew), again=retry)
+    told = {"rows": len(retry.before), "by_reason": dict(sorted(Counter(retry.before.values()).items()))}
+    if run.dry:
+        run.finish({"would_try_again": told})
+        return
+    if not retry.before:
+        run.note(f"nothing to do: no row of {job.dataset} is {which}")
+        run.finish(flow.summary(job.dataset))
+        return
+    with run.progress("plan") as plan, run.progress("ingest") as shards:
+        result = flow.ingest(job, plan, shards)
+    tried = result["tried_again"]
+    run.note(f"{tried['rows']} rows tried again, {tried['changed']} of them ended otherwise than before")
+    run.finish(result)
+    _judge(result, 1.0)
 
 
 def _judge(result: dict[str, Any], budget: float) -> None:
