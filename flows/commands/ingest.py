@@ -95,7 +95,7 @@ def ingest(
     with running("ingest", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
         job = flow.IngestJob(
             dataset=out or run.places.dataset,
-            data_root=data_root or Path(),
+            data_root=Path(),
             rows=[],
             settings=_settings(params),
             workers=workers or (os.cpu_count() or 1 if address == "local" else None),
