@@ -117,6 +117,7 @@ def read_index(dataset: Path) -> pa.Table:
     tables = [shard.ledger() for shard in committed(dataset)]
     if not tables:
         return SCHEMA.empty_table()
+    tables.insert(0, SCHEMA.empty_table())  # a ledger of an older version lacks columns: they are null
     return pa.concat_tables(tables, promote_options="default").sort_by([("row", "ascending"), ("span", "ascending")])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,23 @@ Leak = dict[str, Any]
 
 
 def find_leaks(
-    lines: Iterable[Line], side: Callable[[str], str], faces: Identities | None, distance: float = FACE_DISTANCE
+    lines: Iterable[Line],
+    side: Callable[[str], str],
+    faces: Identities | None,
+    distance: float = FACE_DISTANCE,
+    copy_of: Mapping[str, str] | None = None,
 ) -> list[Leak]:
     """Pairs of speakers, one on each side, that share something; ``lines`` are samples with ``speaker`` named.
 
     Each says ``what`` (``speaker``: names that differ in case, accents or signs only; ``source``: the same bytes;
-    ``picture``: nearly the same stored frame; ``face``: closer than ``distance``), both speakers, the nearest pair's
-    keys, how many ``pairs``, and that one's ``distance``. ``faces`` None: pictures and faces are not compared.
+    ``copy``: the same recording by ``copy_of``, key to key; ``picture``: nearly the same stored frame; ``face``: closer
+    than ``distance``), both speakers, the nearest pair's keys, how many ``pairs``, and that one's ``distance``.
+    ``faces`` None: pictures and faces are not compared.
     """
     by_key = {line["key"]: line for line in lines}
     leaks = [*_shared("speaker", by_key, side, lambda line: plain(line["speaker"]))]
+    first = copy_of or {}
+    leaks += _shared("copy", by_key, side, lambda line: first.get(line["key"], line["key"]))
     leaks += _shared("source", by_key, side, lambda line: line["source_sha256"] or "")
     if faces is not None:
         leaks += _alike(by_key, side, faces, distance)

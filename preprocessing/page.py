@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 BINS = 24
+POINTS = 121  # of a curve
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --dim: #67708a; --line: #d9dde6; --paper: #fff; --bar: #3d6fb6;
   --bad: #c0563d; --rule: #d08a17 }
@@ -27,6 +28,7 @@ td.word { white-space: nowrap }
 figure { margin: 0 } figure img { width: 100%; border-radius: 4px; display: block }
 figcaption { font-size: .72rem; overflow-wrap: anywhere } .refused img { outline: 2px solid var(--rule) }
 svg text { fill: var(--dim); font: 11px system-ui, sans-serif } .bar { fill: var(--bar) } .bad { fill: var(--bad) }
+.curve { fill: none; stroke: var(--bar); stroke-width: 2 } .axis { stroke: var(--line) }
 .rule { stroke: var(--rule); stroke-width: 2; stroke-dasharray: 4 3 }
 """
 
@@ -71,6 +73,36 @@ def histogram(title: str, values: np.ndarray, thresholds: Sequence[float]) -> st
         drawn += f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="100"/>'
     return (
         f'<svg viewBox="0 -16 240 134" width="100%" role="img"><text x="0" y="-4">{html.escape(title)}</text>{drawn}'
+        f'<text x="0" y="114">{low:.3g}</text><text x="240" y="114" text-anchor="end">{high:.3g}</text></svg>'
+    )
+
+
+def survival(title: str, values: np.ndarray, keep: str, thresholds: Sequence[float]) -> str:
+    """The share of ``values`` [N] (finite, at least one) that a threshold leaves, over that threshold, as SVG.
+
+    ``keep`` says which side of it stays; a dashed line at each of ``thresholds``.
+    """
+    ordered = np.sort(values)
+    low, high = (float(edge(np.append(values, thresholds))) for edge in (np.min, np.max))
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    places = np.linspace(low, high, POINTS)
+    below = np.searchsorted(ordered, places, side="left" if keep == "<" else "right") / len(ordered)
+    left = below if keep == "<" else 1 - below
+    points = " ".join(
+        f"{240 * (x - low) / (high - low):.1f},{100 - 90 * share:.1f}" for x, share in zip(places, left, strict=True)
+    )
+    drawn = '<line class="axis" x1="0" x2="240" y1="10" y2="10"/><line class="axis" x1="0" x2="240" y1="100" y2="100"/>'
+    corners = ['x="240" text-anchor="end"', 'x="0"']  # where the curve is not
+    if keep == "<":
+        corners.reverse()
+    drawn += f'<polyline class="curve" points="{points}"/>'
+    for threshold in thresholds:
+        x = 240 * (threshold - low) / (high - low)
+        drawn += f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="100"/>'
+    return (
+        f'<svg viewBox="0 -16 240 134" width="100%" role="img"><text x="0" y="-4">{html.escape(title)}</text>{drawn}'
+        f'<text {corners[0]} y="8">all</text><text {corners[1]} y="97">none</text>'
         f'<text x="0" y="114">{low:.3g}</text><text x="240" y="114" text-anchor="end">{high:.3g}</text></svg>'
     )
 

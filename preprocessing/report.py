@@ -5,11 +5,10 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +18,13 @@ from contracts.files import commit_bytes
 from contracts.index import COLUMNS, account, read_index, samples
 from contracts.sample import FPS, Frames
 from contracts.selection import REFUSED_FILE, Selection, read_selection
-from contracts.shards import committed
+from contracts.shards import committed, dataset_digest
+from preprocessing.funnel import costs
 from preprocessing.page import bars, document, figure, histogram, table
+from preprocessing.people import people
 
-SCORES = (
-    "face_px", "side", "found", "aligned", "yaw_range", "pitch_range", "sharpness", "static",
-    "loudness_dbfs", "silence", "clipping", "sync_geometry", "sync_offset",
-)  # fmt: skip
+SCORES = ("side", *(column.name for column in COLUMNS[[c.name for c in COLUMNS].index("face_px") :]))
+CLEAR = 0.3  # correlation of mouth and sound from which an offset is worth a look
 SHOWN = 120  # pictures on a contact sheet; the page says how many there are
 PICTURE = 128  # pixels of a picture's side
 
@@ -47,13 +46,15 @@ def write_dataset_report(dataset: Path, out: Path, selection: Path | None) -> No
     choice = _read_choice(selection) if selection is not None else None
     parts = [
         f"<h1>Talking faces in {html.escape(dataset.name)}</h1>",
-        _accounts(index),
+        _accounts(dataset, index),
         _reasons(index),
         _choice(choice),
         _histograms(samples(index), choice),
+        costs(samples(index), list(choice.selection.rules.values())) if choice else "",
         _contact_sheet(dataset, index, choice),
         _refusals(index),
-        _people(samples(index), choice),
+        _offsets(samples(index)),
+        people(dataset, index, choice.selection if choice else None),
         _columns(),
     ]
     commit_bytes(out, document(f"Talking faces in {dataset.name}", "".join(parts)))
@@ -65,7 +66,7 @@ def _read_choice(folder: Path) -> Choice:
     return Choice(read_selection(folder), {line["key"]: (line["reason"], line["detail"]) for line in lines})
 
 
-def _accounts(index: pa.Table) -> str:
+def _accounts(dataset: Path, index: pa.Table) -> str:
     kept = samples(index)
     minutes = sum(frames or 0 for frames in kept["frames"].to_pylist()) / FPS / 60
     rows = []
@@ -74,6 +75,7 @@ def _accounts(index: pa.Table) -> str:
         rows.append([level + "s", count.read, count.kept, sum(count.rejected.values()), sum(count.failed.values())])
     speakers = {name for name in kept["speaker"].to_pylist() if name}
     says = f"{kept.num_rows} samples, {minutes:.1f} minutes, {len(speakers)} named speakers."
+    says += f" Digest <code>{dataset_digest(dataset)[:12]}</code>."
     return f"<p>{says}</p>{table(['', 'read', 'kept', 'rejected', 'failed'], rows)}"
 
 
@@ -117,6 +119,8 @@ def _histograms(kept: pa.Table, choice: Choice | None) -> str:
     rules = choice.selection.rules if choice else {}
     plots = []
     for name in SCORES:
+        if not pa.types.is_floating(kept[name].type) and not pa.types.is_integer(kept[name].type):
+            continue
         values = np.array([value for value in kept[name].to_pylist() if value is not None], dtype=float)
         values = values[np.isfinite(values)]
         if len(values):
@@ -196,18 +200,22 @@ def _refusals(index: pa.Table) -> str:
     return "<h2>Refused, and why</h2>" + table(["", "file", "reason", "in words"], rows)
 
 
-def _people(kept: pa.Table, choice: Choice | None) -> str:
-    split = {sample.speaker: sample.split for sample in (choice.selection.samples if choice else ())}
-    people: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for line in kept.to_pylist():
-        people[line["speaker"] or "(not named)", line["gender"] or "unknown"].append(line)
-    rows = [
-        [name, gender, len(lines), round(sum(line["frames"] or 0 for line in lines) / FPS, 1), split.get(name, "")]
-        + [", ".join(sorted({str(line[field]) for line in lines if line[field]})) for field in ("licence", "consent")]
-        for (name, gender), lines in sorted(people.items())
-    ]
-    heading = ["speaker", "gender", "samples", "seconds", "split", "licence", "consent"]
-    return "<h2>People</h2>" + (table(heading, rows) if rows else "<p>Nobody.</p>")
+def _offsets(kept: pa.Table) -> str:
+    """How many clips have their sound how far from their lips, by the geometric score."""
+    counts = Counter(round(value) for value in kept["sync_offset"].to_pylist() if value is not None)
+    if not counts:
+        return ""
+    clear = Counter(
+        round(line["sync_offset"])
+        for line in kept.select(["sync_offset", "sync_geometry"]).to_pylist()
+        if line["sync_offset"] is not None and (line["sync_geometry"] or 0) >= CLEAR
+    )
+    rows = [[frames, f"{1000 * frames / FPS:+.0f} ms", counts[frames], clear[frames]] for frames in sorted(counts)]
+    says = (
+        "Above 0 the sound trails. A weak correlation says little about its offset: the last column leaves those out."
+    )
+    heading = ["frames", "time", "clips", f"of these, correlation at least {CLEAR}"]
+    return f'<h2>Sound against lips</h2><p class="dim">{says}</p>{table(heading, rows)}'
 
 
 def _columns() -> str:

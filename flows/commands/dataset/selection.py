@@ -82,15 +82,29 @@ def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dr
 
 
 def funnel(
-    dataset: Dataset, selection: SelectionFolder = None, work: Work = WORK, json: AsJson = False, quiet: Quiet = False
+    dataset: Dataset,
+    selection: SelectionFolder = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write [default: DATASET/funnel.html].")] = None,
+    work: Work = WORK,
+    json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Count how many rows and hours are left after each gate, from manifest to selection.
+    """Count how many rows and hours are left after each gate, and plot what each threshold costs.
 
     Example: voxface dataset funnel work/dataset
     """
     with running("dataset funnel", work=work, json=json, quiet=quiet) as run:
         require_dataset(dataset)
-        run.finish({"funnel": gates(dataset, selection or run.places.selection)})
+        from contracts.index import read_index, samples
+        from contracts.selection import read_record
+        from preprocessing.funnel import write_funnel
+
+        folder = selection or run.places.selection
+        lines, record = gates(dataset, folder), read_record(folder)
+        page = out or dataset / "funnel.html"
+        rules = record.rules.values() if record else ()
+        write_funnel(page, f"Funnel of {dataset.name}", lines, samples(read_index(dataset)), rules)
+        run.finish({"funnel": lines, "page": str(page)})
 
 
 def gates(dataset: Path, selection: Path) -> list[dict[str, Any]]:

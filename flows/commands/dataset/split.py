@@ -58,6 +58,7 @@ def _split(
     from contracts.split import read_split, write_split
     from flows.choice import freeze, speaker_of
     from flows.leaks import find_leaks
+    from preprocessing.likeness import copies
 
     check, distance, workers = how
     lines = [line | {"speaker": speaker_of(line)} for line in samples(read_index(dataset)).to_pylist()]
@@ -75,7 +76,7 @@ def _split(
 
         with run.progress("faces") as progress:
             faces = read_identities(measure_identity(dataset, workers=workers, progress=progress))
-    leaks = find_leaks(lines, frozen.side, faces, distance)
+    leaks = find_leaks(lines, frozen.side, faces, distance, copies(lines))
     counts = Counter(frozen.speakers.values())
     new = len(frozen.speakers) - len(before.speakers if before else {})
     result: dict[str, Any] = {
