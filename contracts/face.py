@@ -51,9 +51,9 @@ POINTS_131 = LIPS + LEFT_EYE + RIGHT_EYE + BROWS + NOSE + LOWER_OVAL
 # in 300-W's order, from the picture's left: jaw 17, brows 5 and 5, nose 4 and 5, eyes 6 and 6, lips 12 and 8
 # fmt: off
 POINTS_68 = (
-    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-    168, 197, 5, 4, 98, 97, 2, 326, 327,
+    127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356,
+    70, 63, 105, 66, 55, 285, 296, 334, 293, 300,
+    168, 197, 5, 4, 75, 97, 2, 326, 305,
     33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
     78, 82, 13, 312, 308, 317, 14, 87,
@@ -129,7 +129,8 @@ def view_131(points: NDArray[np.floating]) -> NDArray[np.floating]:
 def view_68(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """The points nearest to 300-W's 68, in its order: [..., 478, D] to [..., 68, D].
 
-    The jaw agrees least: 300-W's lies on the outline that is seen, the mesh's on the head.
+    From dlib's predictor they differ by 6 % of the eyes' distance on real faces, without the jaw by 5 %. The jaw
+    agrees least (10 %): 300-W's lies on the outline that is seen, the mesh's on the head.
     """
     return np.asarray(points[..., list(POINTS_68), :])
 

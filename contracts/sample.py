@@ -63,7 +63,8 @@ class Features(dict[str, np.ndarray]):
     ``landmarks`` float32 [T, 478, 3]: mediapipe points in the stored crop, x and y in 0..1
     (z in the same unit, relative); ``landmarks_found`` bool [T]: false where they were
     interpolated; ``crop_from_source`` float64 [T, 2, 3]: affine, source pixels (pixel centres at integer
-    coordinates) to crop pixels; ``pose`` float32 [T, 3]: yaw, pitch, roll in degrees;
+    coordinates) to crop pixels (which system sees which view of the crop, and the way back to the source:
+    preprocessing/views.py); ``pose`` float32 [T, 3]: yaw, pitch, roll in degrees;
     ``gaze`` float32 [T, 2]: irises between the corners of the eyes, across and down, 0 the middle;
     ``blink`` float32 [T]: eye opening over eye width; ``mouth`` float32 [T]: lip opening over
     the distance of the eyes; ``mel`` float16 [4 T, 80]: log-mel, hop 10 ms.

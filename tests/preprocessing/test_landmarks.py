@@ -1,8 +1,13 @@
 """The mesh on a moving real face: found, in place, and independent of what was seen before."""
 
+import os
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
+from contracts.face import eye_centres, view_68
 from preprocessing.faces import Face, FaceFinder
 from preprocessing.landmarks import FaceMesh, Follower, face_width, fill
 
@@ -88,3 +93,41 @@ def test_the_mesh_says_nothing_on_stderr(capfd):
     mesh.reset()
     mesh.find(np.zeros((64, 64, 3), np.uint8))
     assert capfd.readouterr().err == ""
+
+
+APART_68 = 0.07  # of the eyes' distance: our 68 points from those of dlib's predictor, mean of a face
+
+
+def _apart(image: np.ndarray, finder: FaceFinder) -> np.ndarray:
+    """Distances [68] between the two sets of 68 points on the one face in ``image``, over the eyes' distance."""
+    import dlib
+
+    from preprocessing.faces import model_folder
+
+    face = finder.first(image)[0]
+    points = Follower(FaceMesh(), finder, face).follow(image)
+    predictor = dlib.shape_predictor(str(model_folder() / "shape_predictor_68_face_landmarks.dat"))
+    parts = predictor(image, dlib.rectangle(*map(int, (face.x0, face.y0, face.x1, face.y1)))).parts()
+    theirs = np.array([(part.x, part.y) for part in parts])
+    right, left = eye_centres(points)[:, :2]
+    return np.linalg.norm(view_68(points)[:, :2] - theirs, axis=1) / np.linalg.norm(left - right)
+
+
+def test_the_68_points_are_where_dlib_sees_them(portrait):
+    apart = _apart(portrait, FaceFinder())
+    assert apart.mean() < APART_68
+    assert apart[17:].mean() < 0.05  # without the jaw
+    assert apart.max() < 0.25
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif("VOXFACE_CORPUS" not in os.environ, reason="VOXFACE_CORPUS names no folder: no real corpus here")
+def test_the_68_points_are_where_dlib_sees_them_on_real_faces():
+    finder, apart = FaceFinder(), []
+    for path in sorted(Path(os.environ["VOXFACE_CORPUS"], "faces").glob("lfw__*"))[:24]:
+        image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
+        if len(finder.first(image)) == 1:
+            apart.append(_apart(image, finder))
+    assert len(apart) >= 15
+    assert np.mean(apart) < APART_68
+    assert np.mean(apart, axis=0)[17:].max() < 0.15
