@@ -2,18 +2,20 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from contracts.errors import Corrupt, Misuse
+from contracts.errors import Corrupt, Misuse, Transient
 from contracts.files import lock, sha256_file
 from contracts.index import read_index
 from contracts.manifest import row_from
 from preprocessing import run
 from preprocessing.build import IngestSettings
 from preprocessing.plan import plan_dataset
-from preprocessing.run import ingest, pending, verify
+from preprocessing.run import Observer, ingest, pending, verify
+from preprocessing.shard import ShardTask
 
 pytestmark = pytest.mark.cluster
 SETTINGS = IngestSettings(rows_per_shard=2)
@@ -106,6 +108,62 @@ def test_a_worker_that_dies_costs_one_row(clip_folder, tmp_path, monkeypatch):
     assert (report.read, report.kept, report.failed) == (2, 1, {"CRASHED": 1})
     (line,) = [line for line in read_index(dataset).to_pylist() if line["state"] == "failed"]
     assert (line["file"], line["reason"]) == ("face.png", "CRASHED")
+
+
+def test_workers_that_die_of_something_else_cost_no_row(clip_folder, tmp_path, monkeypatch):
+    """Killed from outside three times and once more: the shard is made in the end, and no row is blamed."""
+    dataset, deaths = tmp_path / "D", tmp_path / "deaths"
+    deaths.mkdir()
+    _plan(dataset, clip_folder, ("speech.wav", "face.png"))
+    monkeypatch.setattr(run, "make_shard", _killed(run.make_shard, deaths, 4))
+    heard = Heard()
+    report = ingest(dataset, clip_folder, workers=1, settings=SETTINGS, observer=heard)
+    assert (report.read, report.kept, report.failed) == (2, 2, {})
+    assert heard.lost == ["worker"] * 4
+    assert heard.rows == 2
+    assert not list(dataset.glob(".tmp-*"))
+
+
+def _killed(make, deaths, times):
+    def make_shard(task):
+        for number, told in enumerate(make(task)):
+            yield told
+            if number == 0 and len(list(deaths.iterdir())) < times:
+                (deaths / str(os.getpid())).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return make_shard
+
+
+class Heard(Observer):
+    def __init__(self):
+        self.lost, self.rows = [], 0
+
+    def committed(self, rows):
+        self.rows += len(rows)
+
+    def lost_shard(self, why):
+        self.lost.append(why)
+
+
+def test_a_node_that_is_lost_is_no_row_s_fault(clip_folder, tmp_path, monkeypatch):
+    """The driver's own account: however often a node goes, nothing is searched for, until the cluster is given up."""
+    from ray.exceptions import NodeDiedError
+
+    lost = run._Run([ShardTask(tmp_path, clip_folder, 7, [], SETTINGS)], 1, Heard())
+    monkeypatch.setattr(lost, "_culprit", None)
+    for number in range(run.NODE_LOSSES):
+        lost.waiting.clear()
+        making = run._Making(7, f"stream {number}")
+        lost.going[making.stream] = making
+        lost._node_lost(making, NodeDiedError("gone"))
+        assert (lost.waiting, lost.going) == ([7], {})
+    lost.going["last"] = run._Making(7, "last")
+    with pytest.raises(Transient, match="look after the cluster"):
+        lost._node_lost(lost.going["last"], NodeDiedError("gone"))
+    assert set(lost.observer.lost) == {"node"}
+    assert not lost.deaths
+    assert not lost.crashed
 
 
 def _dying(make, name):
