@@ -97,7 +97,7 @@ def _total(board: Scoreboard, outcomes: list[Outcome]) -> None:
     wall, memory = max(one.wall_s for one in outcomes), max(one.memory_mb for one in outcomes)
     processor = max(one.cpu_s for one in outcomes)
     figure = f"{right}/{cases} right; worst {wall:.2f} s ({processor:.2f} s of processor), {memory:.0f} MB"
-    held = right == cases and processor <= SECONDS and memory <= MEGABYTES
+    held = 0 < right == cases and processor <= SECONDS and memory <= MEGABYTES
     board.check("all", "every bad file", figure, f"all; <= {SECONDS:g} s, <= {MEGABYTES:g} MB", held)
 
 

@@ -25,7 +25,7 @@ def sound_too_short(factory: Factory, full: bool) -> Matrix:
     cases = []
     for seconds in (1.0, 2.0) if full else (1.0,):
         sound = ("-t", "4", "-c:v", "copy", "-af", f"atrim=end={seconds}")
-        cases.append(_face(factory, f"4 s of pictures, {seconds:g} s of sound", *sound, refused_by=Reason.AV_LENGTH))
+        cases.append(_face(factory, f"4 s of pictures, {seconds:g} s of sound", *sound, refused_by=(Reason.AV_LENGTH,)))
     return Matrix(cases)
 
 
@@ -36,8 +36,8 @@ def sound_late(factory: Factory, full: bool) -> Matrix:
         moved = (
             f"adelay={milliseconds}" if milliseconds > 0 else f"atrim=start={-milliseconds / 1000},asetpts=PTS-STARTPTS"
         )
-        more = ("-c:v", "copy", "-af", f"{moved},apad,atrim=end=5")
-        cases.append(_face(factory, f"sound {milliseconds:+d} ms", *more, refused_by=Reason.AV_OFFSET))
+        more = ("-c:v", "copy", "-af", f"{moved},apad,atrim=end=4", "-t", "4")
+        cases.append(_face(factory, f"sound {milliseconds:+d} ms", *more, refused_by=(Reason.AV_OFFSET,)))
     return Matrix(cases)
 
 
@@ -46,35 +46,29 @@ def poor_sound(factory: Factory, full: bool) -> Matrix:
     sounds = {
         "silence": ("anullsrc=r=48000:d=2", Reason.SILENT),
         "-90 dBFS": (quiet, Reason.SILENT),
-        "clipping": (f"aevalsrc='40*sin({1000 + factory.seed}*t)':s=48000:d=2", Reason.CLIPPED),
-        "a pure tone": (f"sine=frequency={440 + factory.seed}:duration=2", None),
+        "a pure tone": (f"sine=frequency={440 + factory.seed}:duration=2", Reason.NOT_SPEECH),
     }
+    kept = ("-t", "1.2", "-c:v", "copy", "-c:a", "pcm_s16le")
     cases = []
     for says, (source, refused_by) in sounds.items():
-        more = (
-            "-f",
-            "lavfi",
-            "-i",
-            source,
-            "-map",
-            "0:v",
-            "-map",
-            "1:a",
-            "-t",
-            "1.2",
-            "-c:v",
-            "copy",
-            "-c:a",
-            "pcm_s16le",
-        )
-        cases.append(_face(factory, says, *more, suffix=".mov", refused_by=refused_by))
+        more = ("-f", "lavfi", "-i", source, "-map", "0:v", "-map", "1:a", *kept)
+        cases.append(_face(factory, says, *more, suffix=".mov", refused_by=(refused_by,)))
+    loud = ("-af", f"volume={34 + factory.seed}dB", *kept)
+    cases.append(_face(factory, "clipping", *loud, suffix=".mov", refused_by=(Reason.CLIPPED,)))
     return Matrix(cases)
 
 
 def frozen(factory: Factory, full: bool) -> Matrix:
     at = 20 + factory.seed
-    still = f"select='eq(n,{at})',loop=loop=80:size=1,setpts=N/25/TB"
-    return Matrix([_face(factory, "one picture, and speech", "-vf", still, "-t", "2", refused_by=Reason.STATIC_FRAMES)])
+    more = ("-vf", f"select='eq(n,{at})',loop=loop=80:size=1,setpts=N/25/TB", "-t", "2")
+    # lips that stand still may be out of step by chance, too, and that reason comes first
+    reasons = (Reason.STATIC_FRAMES, Reason.AV_OFFSET)
+    return Matrix([_face(factory, "one picture, and speech", *more, refused_by=reasons, check=_still)])
+
+
+def _still(one: Ended) -> list[str]:
+    (span,) = [line for line in one.lines if line["level"] == "span"]
+    return [] if span["static"] >= 0.9 else [f"{span['static']:.0%} of the frames are static"]
 
 
 def rates(factory: Factory, full: bool) -> Matrix:
@@ -136,7 +130,7 @@ def _time_faults(factory: Factory) -> list[str]:
 SOUNDS = (
     ("8000", "mono", "pcm_s16le", ".wav"), ("8000", "mono", "pcm_u8", ".wav"), ("96000", "7.1", "pcm_s24le", ".wav"),
     ("48000", "stereo", "pcm_s24le", ".wav"), ("44100", "stereo", "flac", ".flac"),
-    ("192000", "mono", "pcm_f64le", ".wav"), ("22050", "5.1", "pcm_s32le", ".wav"), ("8000", "mono", "pcm_alaw", ".wav"),
+    ("192000", "mono", "pcm_f64le", ".wav"), ("22050", "5.1", "pcm_s32le", ".wav"),
 )  # fmt: skip
 
 
@@ -341,7 +335,7 @@ def _face(
     *more: str,
     suffix: str = ".mp4",
     ends: tuple[str, ...] = ("kept",),
-    refused_by: Reason | None = None,
+    refused_by: tuple[Reason, ...] = (),
     check: Callable[[Ended], list[str]] | None = None,
 ) -> Case:
     name = factory.face(*more, name=factory.fresh(suffix))
@@ -352,7 +346,7 @@ ROWS = [
     Row("B18", "sound-too-short", "4 s of pictures, 1 s of sound", sound_too_short, needs=(Reason.AV_LENGTH,)),
     Row("B19", "sound-late", "sound 400 ms late or early", sound_late, needs=(Reason.AV_OFFSET,)),
     Row("B20", "rates", "12 to 120 frames/s, variable: exactly 25", rates),
-    Row("B21", "poor-sound", "silence, clipping", poor_sound, needs=(Reason.SILENT, Reason.CLIPPED)),
+    Row("B21", "poor-sound", "silence, clipping", poor_sound, needs=(Reason.SILENT, Reason.NOT_SPEECH, Reason.CLIPPED)),
     Row("B24", "sounds", "8 to 192 kHz, 1 to 8 channels: exactly 16 kHz mono", sounds),
     Row("B25", "faces", "none, two, leaving, small, lying, a cat, a drawing", faces),
     Row("B26", "frozen", "one picture, and speech", frozen, needs=(Reason.STATIC_FRAMES,)),
