@@ -56,6 +56,10 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
             raise Misuse(f"--address {address}: no Ray cluster answers there: {_line(error)}") from error
         except RuntimeError as error:
             raise Transient(f"Ray did not start: {_line(error)}") from error
+        except SystemExit as ending:
+            if in_main and ending.code == signal.SIGTERM and callable(terminate):
+                terminate(signal.SIGTERM, None)  # it came while Ray's handler stood in the place of ours
+            raise
         if in_main:
             signal.signal(signal.SIGTERM, terminate)
         _keep_private(TOKEN.expanduser())

@@ -60,6 +60,7 @@ def steps(tools: Tools, settings: IngestSettings) -> list[Step]:
     return [Watch(tools, limits), Look(tools, limits), Listen(limits), Align(limits), Measure(), store]
 
 
+Mark = tuple[int, ...]
 Samples = list[tuple[str, dict[str, bytes]]]
 Lines = list[dict[str, Any]]
 
@@ -87,9 +88,10 @@ def build_row(
         with ExitStack() as stack:
             with costs.of("hashing"):
                 clip.path = stack.enter_context(Sources.of(data_root).held(planned))
+                seen = _mark(clip.path)
             spans = _run(clip, steps(tools, settings), costs)
             with costs.of("hashing"):
-                _unchanged(clip)
+                _unchanged(clip, seen)
     except Reject as error:
         ended, spans = ("rejected", error.reason, error.detail), []
     except (Transient, Corrupt, Misuse):
@@ -139,10 +141,20 @@ def _run(clip: Clip, todo: list[Step], costs: Costs) -> list[Clip]:
     return spans
 
 
-def _unchanged(clip: Clip) -> None:
-    """Raise ``Reject(HASH_MISMATCH)`` where the file changed while it was decoded."""
-    if sha256_file(clip.path) != clip.planned.sha256:
+def _unchanged(clip: Clip, seen: Mark) -> None:
+    """Raise ``Reject(HASH_MISMATCH)`` where the file changed while it was decoded, even if it was put back since."""
+    try:
+        same = sha256_file(clip.path) == clip.planned.sha256 and _mark(clip.path) == seen
+    except FileNotFoundError:
+        same = False
+    if not same:
         raise Reject(Reason.HASH_MISMATCH, f"{clip.planned.values.file} changed while it was read")
+
+
+def _mark(path: Path) -> Mark:
+    """What no write and no rename leaves as it is; the time of change cannot be set back."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _line(planned: PlannedRow, level: str, state: str, reason: str | None, detail: str) -> dict[str, Any]:

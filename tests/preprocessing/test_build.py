@@ -15,7 +15,7 @@ from contracts.manifest import KINDS, row_from
 from contracts.plan import PlannedRow
 from contracts.reasons import Reason
 from contracts.sample import EYES_MIDPOINT, Frames, decode_features, decode_meta, decode_wav
-from preprocessing import build, steps
+from preprocessing import build, media, steps
 from preprocessing.build import IngestSettings, build_row
 from preprocessing.costs import Costs
 from preprocessing.step import Clip, Tools
@@ -186,6 +186,23 @@ def test_short_speech_is_refused(ingest):
 
 def test_other_bytes_than_planned(ingest):
     _, lines = ingest("talk.mp4", sha256="0" * 64)
+    assert _ended(lines) == [("row", "rejected", Reason.HASH_MISMATCH)]
+
+
+def test_a_change_that_was_put_back_is_seen(ingest, clip_folder, monkeypatch):
+    path, real = clip_folder / "speech.wav", media.decode_sound
+
+    def other(found, *rest, **more):
+        data = path.read_bytes()
+        path.write_bytes(data[:44] + bytes(len(data) - 44))
+        try:
+            return real(found, *rest, **more)
+        finally:
+            path.write_bytes(data)
+
+    monkeypatch.setattr(media, "decode_sound", other)
+    samples, lines = ingest("speech.wav")
+    assert samples == []
     assert _ended(lines) == [("row", "rejected", Reason.HASH_MISMATCH)]
 
 

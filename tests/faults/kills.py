@@ -1,0 +1,171 @@
+"""F1, F2, F11: writers that are killed, at random and between any two steps of a commit; two on one folder."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from faults.material import SHARDS, complete, digests, leftovers, lost_and_doubled, samples_of
+from faults.row import Figure
+
+from contracts.errors import Misuse
+from contracts.files import lock
+
+SEEDS = 5
+FEW = 6  # shards of a folder where one shard is what matters
+POINTS = ("opened", "written", "synced", "renamed")  # of each file's commit
+FILES = ("tar", "ledger", "record")
+
+
+@contextmanager
+def processes() -> Iterator[Any]:
+    """Starts bare processes quickly: they are forked from a clean one that has imported the writer."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["faults.material"])
+    try:
+        yield context
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def kill_at_random(folder: Path, count: int) -> Figure:
+    """F1: SIGKILL at a random moment of a run that writes many shards, then the same run again."""
+    rng = random.Random(1)
+    whole, keys, seconds = {}, {}, 0.0
+    landed = attempts = same = lost = doubled = left = cut = 0
+    with processes() as context:
+        for seed in range(SEEDS):
+            began = time.monotonic()
+            unbroken = context.Process(target=complete, args=(folder / f"whole-{seed}", seed))
+            unbroken.start()
+            unbroken.join()
+            seconds = time.monotonic() - began
+            whole[seed] = digests(folder / f"whole-{seed}")
+            keys[seed] = [key for number in range(SHARDS) for key, _ in samples_of(seed, number)[0]]
+        while landed < count and attempts < 10 * count:
+            seed, dataset = attempts % SEEDS, folder / f"killed-{attempts}"
+            attempts += 1
+            writer = context.Process(target=complete, args=(dataset, seed))
+            writer.start()
+            time.sleep(rng.uniform(0, seconds))
+            alive = writer.is_alive()
+            writer.kill()
+            writer.join()
+            if not alive or writer.exitcode != -signal.SIGKILL:
+                continue
+            landed += 1
+            cut += leftovers(dataset)
+            complete(dataset, seed)
+            same += digests(dataset) == whole[seed]
+            missing, twice = lost_and_doubled(dataset, keys[seed])
+            lost, doubled, left = lost + missing, doubled + twice, left + leftovers(dataset)
+    said = f"lost {lost}, doubled {doubled}, byte-identical {same}/{landed}, leftover temporaries {left}"
+    return Figure(
+        f"{said} ({attempts} attempts, {cut} files cut)", landed == same == count and not (lost or doubled or left)
+    )
+
+
+def die_at(event: int, dataset: str, seed: int) -> None:
+    """Make the shards, and die of SIGKILL at commit event number ``event``: four to a file, twelve to a shard."""
+    opened, replaced, synced, seen = Path.open, Path.replace, os.fsync, 0
+
+    def now() -> None:
+        nonlocal seen
+        if seen == event:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen += 1
+
+    def open_file(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        file = opened(path, mode, *rest, **more)
+        if mode == "wb":
+            now()
+        return file
+
+    def replace(path: Path, target: Any) -> Any:
+        now()
+        return replaced(path, target)
+
+    def sync(handle: int) -> None:
+        now()
+        synced(handle)
+
+    Path.open, Path.replace, os.fsync = open_file, replace, sync  # type: ignore[method-assign,assignment]
+    complete(Path(dataset), seed, FEW)
+
+
+def kill_between_steps(folder: Path, count: int) -> Figure:
+    """F2: SIGKILL at each of the twelve steps by which a shard becomes visible, then the same run again."""
+    rng, same, died = random.Random(2), 0, 0
+    steps = len(FILES) * len(POINTS)
+    whole = {}
+    for seed in range(SEEDS):
+        complete(folder / f"whole-{seed}", seed, FEW)
+        whole[seed] = digests(folder / f"whole-{seed}")
+    with processes() as context:
+        for trial in range(count):
+            seed, dataset = trial % SEEDS, folder / f"killed-{trial}"
+            event = steps * rng.randrange(FEW) + trial % steps
+            writer = context.Process(target=die_at, args=(event, str(dataset), seed))
+            writer.start()
+            writer.join()
+            died += writer.exitcode == -signal.SIGKILL
+            complete(dataset, seed, FEW)
+            same += digests(dataset) == whole[seed] and not leftovers(dataset)
+    return Figure(f"{same}/{count} identical, {died} died at {min(count, steps)} steps", same == died == count)
+
+
+def hold(dataset: str, seed: int, ready: Any) -> None:
+    """Write some shards, then stand still, the lock held."""
+    folder = Path(dataset)
+    complete(folder, seed, FEW // 2)
+    with lock(folder):
+        ready.set()
+        time.sleep(600)
+
+
+def two_at_once(folder: Path, count: int) -> Figure:
+    """F11: a second run on the same folder while the first holds it, then after the first was killed."""
+    complete(folder / "whole", 0, FEW)
+    whole = digests(folder / "whole")
+    named = same = 0
+    slowest = 0.0
+    with processes() as context:
+        for trial in range(count):
+            dataset, ready = folder / f"both-{trial}", context.Event()
+            holder = context.Process(target=hold, args=(str(dataset), 0, ready))
+            holder.start()
+            assert ready.wait(60)
+            before = digests(dataset)
+            try:
+                complete(dataset, 0, FEW)
+            except Misuse as error:
+                named += f"locked by process {holder.pid}:" in str(error) and digests(dataset) == before
+            holder.kill()
+            began = time.monotonic()
+            while True:
+                try:
+                    with lock(dataset):
+                        break
+                except Misuse:
+                    time.sleep(0.01)
+            slowest = max(slowest, time.monotonic() - began)
+            holder.join()
+            complete(dataset, 0, FEW)
+            same += digests(dataset) == whole
+    said = (
+        f"second run refused, holder named {named}/{count}; identical {same}/{count}; slowest takeover {slowest:.2f} s"
+    )
+    return Figure(said, named == same == count and slowest < 2)

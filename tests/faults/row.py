@@ -1,0 +1,58 @@
+"""One row of the fault matrix: what is broken, what must hold then, and the function that measures it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "VOXFACE_FAULT"  # in the environment of what a row starts: its processes are found by it
+
+
+class Skip(Exception):
+    """The row cannot be tried here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured, in words and numbers, and whether the target held."""
+
+    said: str
+    held: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """``measure(folder, count)`` breaks things ``count`` times in an empty ``folder`` (a short path)."""
+
+    id: str
+    says: str
+    target: str  # {count} stands for how often
+    measure: Callable[[Path, int], Figure]
+    few: int  # in the tests
+    full: int  # in the campaign
+
+
+def marked(mark: str) -> set[int]:
+    """Living processes that inherited ``mark``, but not this one."""
+    wanted, found = f"{MARK}={mark}".encode(), set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            alive = entry.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            if alive and wanted in entry.joinpath("environ").read_bytes().split(b"\0"):
+                found.add(int(entry.name))
+    return found - {os.getpid()}
+
+
+def kill_marked(mark: str) -> None:
+    """SIGKILL to all processes of ``mark``, until none is left."""
+    ended = time.monotonic() + 10
+    while (processes := marked(mark)) and time.monotonic() < ended:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
