@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers hostile faults fuzz bench bench-scale nodes
+.PHONY: help setup run test check format papers hostile faults fuzz bench bench-scale nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -17,6 +17,7 @@ help:
 	@echo "make check   lint, types, architecture"
 	@echo "campaigns    each prints a line per row with its figure and its target, and fails where one is missed:"
 	@echo "             make hostile (bad input) | faults (kills, full disks, damage) | fuzz | nodes (a cluster's shards)"
+	@echo "             make clock (sound against pictures, for every rate and container)"
 	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
 
@@ -69,6 +70,9 @@ fuzz: setup
 
 nodes: setup
 	@$(CAMPAIGN) tests/nodes/campaign.py
+
+clock: setup
+	@$(CAMPAIGN) tests/clock/campaign.py
 
 bench: setup
 	@$(CAMPAIGN) benchmarks/ingest.py
