@@ -23,7 +23,10 @@ SAMPLE_MEDIA: dict[str, Kind] = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp"), "face"),
     **dict.fromkeys((".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus"), "speech"),
 }
-RIGHT_TO_LEFT = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # http://, file:, concat:
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # C:\
+NO_LETTERS = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, lone surrogates, ends of line and paragraph
+RIGHT_TO_LEFT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Row(Settings):
@@ -39,7 +42,7 @@ class Row(Settings):
     corpus: str = "corpus"
     speaker: str | None = None
     gender: Literal["f", "m", "unknown"] = "unknown"
-    age: float | None = None
+    age: float | None = Field(None, ge=0, allow_inf_nan=False)
     language: str | None = None
     licence: str | None = None
     consent: str | None = None
@@ -69,17 +72,20 @@ class Row(Settings):
         return f"{slug(self.corpus, 16)}-{slug(PurePosixPath(self.native_id).stem, 60)}-{digest}"
 
     def check_id(self) -> None:
-        """Raise ``Reject(BAD_ID)`` unless the native id and file are plain relative names."""
+        """Raise ``Reject(BAD_ID)`` unless the native id and file are plain relative names.
+
+        Case, dots and letters of any script are the corpus's own affair: names that differ in a byte are two names.
+        """
         for name in (self.native_id, self.file):
             if len(name.encode("utf-8", "surrogatepass")) > LONGEST_ID:
                 raise Reject(Reason.BAD_ID, f"longer than {LONGEST_ID} bytes")
-            if any(unicodedata.category(c) in ("Cc", "Cs") or c in RIGHT_TO_LEFT for c in name):
+            plain = name.isascii() and name.isprintable()
+            if not plain and any(unicodedata.category(c) in NO_LETTERS or c in RIGHT_TO_LEFT for c in name):
                 raise Reject(Reason.BAD_ID, f"control or direction characters in {name!r}")
-        if "://" in self.file:
-            return  # a URL is judged by its own rule, not as an id
         for name in (self.native_id, self.file):
-            path = PurePosixPath(name)
-            if not name or path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:[\\/]", name):
+            if name == self.file and ADDRESS.match(name):
+                continue  # judged by its own rule, not as an id
+            if not name or name[0] in "/\\" or ".." in re.split(r"[\\/]", name) or DRIVE.match(name):
                 raise Reject(Reason.BAD_ID, f"not a plain relative name: {name!r}")
 
 
@@ -113,5 +119,5 @@ def slug(text: str, longest: int) -> str:
     >>> slug("WDA_JohnLewis 1.mp4", 60)
     'wda-johnlewis-1-mp4'
     """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:longest].strip("-") or "x"
+    plain = text if text.isascii() else unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:longest].strip("-") or "x"

@@ -62,11 +62,13 @@ def where(rows: list[Row | BadLine], text: str) -> list[Row | BadLine]:
 
 def covers(dataset: Path, rows: list[Row | BadLine]) -> bool:
     """Whether the plan of ``dataset`` names all ``rows`` already (planning again is then quick)."""
+    from preprocessing.plan import stand_in
+
     plan = read_plan(dataset)
     if plan is None:
         return False
     named = {planned.key for planned in plan[0]}
-    return all(isinstance(row, Row) and row.key in named for row in rows)
+    return all(stand_in(row).key in named for row in rows)
 
 
 def odd_lines(rows: list[Row | BadLine]) -> list[dict[str, Any]]:

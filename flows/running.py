@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -133,8 +134,8 @@ def exit_code(problem: BaseException) -> Exit:
 
 
 def command_line() -> str:
-    """The line that starts this run again."""
-    return shlex.join(["voxface", *sys.argv[1:]])
+    """The line that starts this run again, without a password that somebody wrote into an address."""
+    return re.sub(r"(://)[^/\s@]*@", r"\1***@", shlex.join(["voxface", *sys.argv[1:]]))
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from contracts.consent import REASONS, RECORDED, PeoplePolicy
@@ -22,6 +23,7 @@ from contracts.settings import canonical_json
 from preprocessing.corpora import BadLine
 from preprocessing.sources import THREADS, Sources
 
+BATCH = 16  # rows that a thread looks at in one go: fewer cost more to hand over than a missing file does to look for
 FACTS = ("speaker", "gender", "age", "language", "licence", "consent")  # what a manifest says of people
 CACHE_FILE = ".sources.json"  # size, time, inode and digest of each source, so that planning again reads nothing
 Progress = Callable[[int, int, str], None]
@@ -65,15 +67,16 @@ def plan_dataset(
             raise Misuse(f"{dataset} was planned with {per_shard} rows a shard: give that number, or another folder")
         judged_by = read_policy(dataset)
         policy = people.frozen(judged_by, date.today())
-        planned = _judge(planned, rows, policy)
+        named = [(row.key, row) for row in map(stand_in, rows)]
+        planned = _judge(planned, named, policy)
         sources = _hash(dataset, rows, Sources.of(data_root), policy, progress)
         seen = {_mark(row.sha256, row.values): row.key for row in planned if row.reason is None}
-        new, mended = _compare(planned, rows, sources)
-        for index, source in mended:
+        new, mended = _compare(planned, named, sources)
+        for index, values, source in mended:
             before = planned[index]
-            source = _unless_seen(before.key, before.values, source, seen)
+            source = _unless_seen(before.key, values, source, seen)
             found = {"sha256": source.sha256, "bytes": source.bytes, "reason": source.reason, "detail": source.detail}
-            planned[index] = before.model_copy(update=found)
+            planned[index] = before.model_copy(update=found | {"values": values})
         start = math.ceil((planned[-1].row + 1) / per_shard) * per_shard if planned else 0
         for number, (key, values, source) in enumerate(new, start=start):
             source = _unless_seen(key, values, source, seen)
@@ -95,12 +98,12 @@ def plan_dataset(
     return planned
 
 
-def _judge(planned: list[PlannedRow], rows: list[Row | BadLine], policy: PeoplePolicy) -> list[PlannedRow]:
-    """The planned rows with what ``rows`` say of their people now, refused where ``policy`` refuses them."""
+def _judge(planned: list[PlannedRow], named: list[tuple[str, Row]], policy: PeoplePolicy) -> list[PlannedRow]:
+    """The planned rows with what the manifest says of their people now, refused where ``policy`` refuses them."""
     said: dict[str, Row] = {}
-    for row in rows:
-        if isinstance(row, Row):
-            said.setdefault(row.key, row)  # of rows with the same name the first counts
+    for key, row in named:
+        if row.file:
+            said.setdefault(key, row)  # of rows with the same name the first counts
     judged = []
     for before in planned:
         now = before
@@ -147,21 +150,24 @@ def _hash(
             files[found.place] = [*mark, digest]
         return Source(digest, size)
 
-    sources = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        for source in pool.map(look, rows):
-            sources.append(source)
-            if progress is not None:
-                progress(len(sources), len(rows), "hashing")
-    known = cache | {place: files[place] for place in sorted(files)}
-    if known != cache:
-        commit_bytes(cache_file, canonical_json(known).encode())
+    sources: list[Source] = []
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            for source in chain.from_iterable(pool.map(lambda batch: [look(row) for row in batch], batches)):
+                sources.append(source)
+                if progress is not None:
+                    progress(len(sources), len(rows), "hashing")
+    finally:  # a store that breaks off costs what is not hashed yet
+        known = cache | {place: files[place] for place in sorted(files)}
+        if known != cache:
+            commit_bytes(cache_file, canonical_json(known).encode())
     return sources
 
 
 def _compare(
-    planned: list[PlannedRow], rows: list[Row | BadLine], sources: list[Source]
-) -> tuple[list[tuple[str, Row, Source]], list[tuple[int, Source]]]:
+    planned: list[PlannedRow], named: list[tuple[str, Row]], sources: list[Source]
+) -> tuple[list[tuple[str, Row, Source]], list[tuple[int, Row, Source]]]:
     """The rows that the plan lacks, and the refused ones (by position) whose file can be used now.
 
     Each has a key of its own: a repeated one is numbered and refused.
@@ -169,9 +175,7 @@ def _compare(
     standing = {row.key: index for index, row in enumerate(planned)}
     times: dict[str, int] = {}
     new, mended = [], []
-    for row, source in zip(rows, sources):
-        values = row if isinstance(row, Row) else _stand_in(row)
-        key = values.key
+    for (key, values), source in zip(named, sources):
         times[key] = times.get(key, 0) + 1
         if times[key] > 1:
             detail = f"same name and span as {key}"
@@ -187,7 +191,7 @@ def _compare(
         if before.sha256 == source.sha256 and not cleared:
             continue
         if cleared or (not before.sha256 and source.reason is None):
-            mended.append((standing[key], source))
+            mended.append((standing[key], values, source))
         else:
             log.warning("%s has changed since it was planned: its samples stay those of the planned bytes", values.file)
     return new, mended
@@ -209,7 +213,9 @@ def _mark(digest: str, row: Row) -> str:
     return canonical_json([digest, row.kind, row.start_s, row.end_s, row.face_x, row.face_y, row.box])
 
 
-def _stand_in(bad: BadLine) -> Row:
-    """A row for a line that is none, so that it has a key and a place in the account."""
+def stand_in(bad: Row | BadLine) -> Row:
+    """The row itself, or one for a line that is none, so that it has a key and a place in the account."""
+    if isinstance(bad, Row):
+        return bad
     digest = sha256(bad.detail.encode("utf-8", "replace")).hexdigest()
     return Row.model_validate({"file": "", "id": f"line-{bad.line}-{digest[:8]}"})

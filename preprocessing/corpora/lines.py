@@ -15,12 +15,15 @@ from contracts.manifest import Row, row_from
 from preprocessing.corpora import BadLine
 
 LONGEST_LINE = 1 << 20  # bytes; a row has a few hundred
+LONGEST_FAULT = 400  # characters; what a broken cell held may be a megabyte
+MOST_COLUMNS = 256  # of one row; each is a column of the ledger
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
 def bad(label: str, number: int, what: str) -> BadLine:
     """Line ``number`` of the file ``label`` is no row, because of ``what``; no label: the manifest itself."""
-    return BadLine(number, f"{label} line {number}: {what}" if label else f"line {number}: {what}", label)
+    told = what[:LONGEST_FAULT].encode("utf-8", "backslashreplace").decode()
+    return BadLine(number, f"{label} line {number}: {told}" if label else f"line {number}: {told}", label)
 
 
 def text_lines(path: Path, label: str) -> Iterator[tuple[int, str] | BadLine]:
@@ -50,6 +53,8 @@ def row_or_bad(label: str, number: int, values: dict[str, Any]) -> Row | BadLine
     """The row that ``values`` make, or the line they stand on with every fault named."""
     if not values.get("file"):
         return bad(label, number, "file: is empty")
+    if len(values) > MOST_COLUMNS:
+        return bad(label, number, f"{len(values)} columns, {MOST_COLUMNS} are allowed")
     try:
         json.dumps(values, ensure_ascii=False, default=str).encode()  # lone surrogates: the name was not UTF-8
         return row_from(values)

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from contracts.consent import PeoplePolicy
-from contracts.errors import Misuse
+from contracts.errors import Misuse, Transient
 from contracts.manifest import row_from
 from contracts.plan import read_plan, read_policy
 from contracts.reasons import Reason
@@ -182,3 +182,52 @@ def test_the_day_of_the_first_planning_stays(tmp_path, root, monkeypatch):
         Reason.NO_CONSENT,
         "expired: given until 2026-12-31, asked for 2027-01-01",
     )
+
+
+def test_names_that_lead_elsewhere_are_bad_ids(tmp_path, root):
+    ids = ["../../etc/passwd", "/etc/passwd", "\\\\host\\share", "C:\\x", "a\\..\\b", "a\0b", "a\nb", "a\u2028b"]
+    ids += ["a\u202eb", "a\u061cb", "x" * 513]
+    rows = [row_from({"file": "a.mp4", "id": name, "start_s": n}) for n, name in enumerate(ids)]
+    rows.append(row_from({"file": "http://x/a.mp4", "id": "../up"}))
+    planned = plan_dataset(tmp_path / "D", rows, root)
+    assert [row.reason for row in planned] == [Reason.BAD_ID] * len(rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"D", "root"}
+
+
+def test_names_that_differ_in_case_form_or_script_are_two_names(tmp_path, root):
+    ids = ["Twin", "twin", "n\u00e9", "ne\u0301", "clip.0", "clip.1", "\u05d0\u05d1", "\u0634.mp4", "y" * 512]
+    rows = [row_from({"file": "a.mp4", "id": name, "start_s": n}) for n, name in enumerate(ids)]
+    twins = [row_from({"file": f"{name}.mp4", "id": name}) for name in ("b", "B")]
+    (root / "B.mp4").write_bytes(b"another")
+    planned = plan_dataset(tmp_path / "D", rows + twins, root)
+    assert [row.reason for row in planned] == [None] * (len(ids) + 2)
+    assert len({row.key for row in planned}) == len(planned)
+
+
+def test_of_rows_with_one_name_the_first_counts_also_where_its_file_is_missing(tmp_path, root):
+    rows = [row_from({"file": name, "id": "one"}) for name in ("gone.mp4", "a.mp4", "b.mp4")]
+    planned = plan_dataset(tmp_path / "D", rows, root)
+    assert [row.reason for row in planned] == [Reason.MISSING_FILE, Reason.DUPLICATE_ID, Reason.DUPLICATE_ID]
+    assert plan_dataset(tmp_path / "D", rows, root) == planned
+
+
+def test_a_row_that_names_another_file_now_fills_its_old_place(tmp_path, root):
+    plan_dataset(tmp_path / "D", [row_from({"file": "gone.mp4", "id": "one"})], root)
+    (now,) = plan_dataset(tmp_path / "D", [row_from({"file": "a.mp4", "id": "one"})], root)
+    assert (now.row, now.reason, now.values.file) == (0, None, "a.mp4")
+
+
+def test_what_was_hashed_before_a_store_broke_off_is_not_hashed_again(tmp_path, root, monkeypatch):
+    read = sources.sha256_file
+
+    def breaks(path):
+        if path.name == "d.mp4":
+            raise Transient("the store broke off")
+        return read(path)
+
+    monkeypatch.setattr(sources, "sha256_file", breaks)
+    with pytest.raises(Transient):
+        plan_dataset(tmp_path / "D", _rows("a.mp4", "b.mp4", "d.mp4"), root)
+    assert not (tmp_path / "D" / "plan.parquet").exists()
+    monkeypatch.setattr(sources, "sha256_file", lambda path: pytest.fail(path) if path.name != "d.mp4" else read(path))
+    assert [row.reason for row in plan_dataset(tmp_path / "D", _rows("a.mp4", "b.mp4", "d.mp4"), root)] == [None] * 3
