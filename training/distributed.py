@@ -206,7 +206,7 @@ def watching(request: TrainRequest, todo: list[str], progress: Progress) -> Iter
                     logger.warning("%s: %s", name, line["text"])
             moved = [line for line in lines if line["kind"] in ("start", "train", "skipped", "end")]
             if moved and moved[-1]["kind"] == "end":
-                done += steps[name]
+                done, note = done + steps[name], f"{name} done"
             elif moved:
                 at = min(moved[-1]["step"], steps[name])
                 loss = [v for k, v in moved[-1]["values"].items() if k.endswith("/total")]

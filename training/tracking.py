@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from contracts.bundle import Lineage
-from contracts.settings import canonical_digest
+from contracts.errors import VoxfaceError
+from contracts.files import commit_bytes, sha256_file, sha256_tree
+from contracts.settings import canonical_digest, canonical_json
 from training.agenda import sources
-from training.record import STAGE_FILE, read_record
+from training.record import METRICS_FILE, STAGE_FILE, read_record
 
+MIRRORED_FILE = "mirrored.json"  # beside the stages: what was recorded when all of it had been sent
 KEY_TAG = "voxface.key"  # one run per system, stage, data and recipe
 LONGEST_VALUE = 500  # characters of a parameter that MLflow takes
 AT_ONCE = 1000  # points per request that MLflow takes
@@ -33,6 +36,7 @@ def forward(out: Path, tracking_uri: str, experiment: str) -> int:
     stages = list(_stages(out))
     if not stages:
         return 0
+    state = _state(out, tracking_uri)  # before anything is read: what is recorded meanwhile is unsent
     try:
         from mlflow.tracking import MlflowClient
 
@@ -43,10 +47,31 @@ def forward(out: Path, tracking_uri: str, experiment: str) -> int:
         sent = sum(_forward_stage(client, place, parent, folder, told) for folder, told in stages)
         # between two stages a system may look finished: the next call opens it again
         client.update_run(parent, "FINISHED" if all(_ended(folder) for folder, _ in stages) else "RUNNING")
+        commit_bytes(out / MIRRORED_FILE, canonical_json(state).encode())
         return sent
+    except VoxfaceError as error:  # of the file of what was sent: it will be sent, and found there, again
+        logger.warning("%s", error)
+        return 0
     except Exception as error:  # of any kind: training and its record go on without MLflow
         logger.warning("MLflow at %s does not answer, points are kept for later: %s", tracking_uri, _line(error))
         return 0
+
+
+def unsent(out: Path, tracking_uri: str) -> bool:
+    """Whether a stage under ``out`` has recorded what :func:`forward` has not sent yet; quick, and without MLflow."""
+    if not any(_stages(out)):
+        return False
+    try:
+        return bool(json.loads((out / MIRRORED_FILE).read_bytes()) != _state(out, tracking_uri))
+    except (OSError, ValueError):
+        return True
+
+
+def _state(out: Path, tracking_uri: str) -> dict[str, str]:
+    """Digests of the address (which may hold a password) and of all that is to be sent there."""
+    files = [*out.glob(f"*/{STAGE_FILE}"), *out.glob(f"*/{METRICS_FILE}"), *out.glob("*/pictures/*.png")]
+    names = {path.relative_to(out).as_posix(): "" if path.suffix == ".png" else sha256_file(path) for path in files}
+    return {"to": canonical_digest(tracking_uri), "records": sha256_tree(names)}
 
 
 def quiet() -> None:

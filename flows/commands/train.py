@@ -94,6 +94,8 @@ def _train(run: Run, job: flow.TrainJob) -> dict[str, Any]:
         }
     if not todo:
         run.note("nothing to do: every stage stands, made from this dataset, selection and settings")
+        if sent := flow.send_rest(job):
+            run.note(f"{sent} points sent to MLflow that an interrupted run had kept back")
         page = str(job.request.out / "report.html")
         return {
             "system": job.request.system,

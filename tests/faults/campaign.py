@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 
@@ -57,7 +58,8 @@ def measure(folder: Path, only: list[str], quick: bool) -> int:
         if sys.stdout.isatty():
             print(f"      {row.id} is measured ...", end="\r", flush=True)
         try:
-            figure = row.measure(place, count)
+            with redirect_stdout(sys.stderr):  # Ray, too, tells of what was broken
+                figure = row.measure(place, count)
         except Skip as why:
             board.skip(row.id, row.says, str(why))
         except Exception as error:  # a row that breaks is a row missed; the others are still measured

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from contracts.bundle import Lineage, read_bundle, seal_artifact, write_bundle
 from contracts.errors import Corrupt, Misuse
 from training.record import STAGE_FILE, Record
 from training.registry import register, resolve
-from training.tracking import forward
+from training.tracking import forward, unsent
 
 LINEAGE = Lineage(
     dataset="d" * 64,
@@ -83,6 +85,34 @@ def test_points_arrive_once_with_tags_parameters_and_pictures(trained, uri):
     assert history(client, run, "new/R_1") == [(4, 0.5)]
     assert run.info.status == "FINISHED"
     assert [a.path for a in client.list_artifacts(run.info.run_id, "pictures")] == ["pictures/step-000002.png"]
+
+
+def test_what_a_killed_run_kept_back_is_known_without_mlflow(trained, uri, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    out = trained.parent
+    assert not unsent(out.parent / "elsewhere", uri)
+    assert unsent(out, uri)
+    forward(out, uri, "killed")
+    assert not unsent(out, uri)
+    assert unsent(out, "http://127.0.0.1:9")  # another place has nothing of it
+    record = Record(trained)
+    record.append("train", 3, {"main/total": 0.3})
+    record.append("end", 4, {"new/R@1": 0.5})
+    assert unsent(out, uri)
+    assert forward(out, "http://127.0.0.1:9", "killed") == 0
+    assert unsent(out, uri)
+    assert forward(out, uri, "killed") == 1
+    assert not unsent(out, uri)
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("killed").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_nothing_to_send_imports_no_mlflow(tmp_path):
+    code = "import sys; from pathlib import Path; from training.tracking import unsent\n"
+    code += "assert not unsent(Path(sys.argv[1]), 'sqlite:///x.db'); assert 'mlflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
 def test_mlflow_that_is_down_costs_no_point_and_little_time(trained, uri, caplog, monkeypatch):
