@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -13,10 +14,20 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from contracts.errors import Misuse
+from contracts.settings import canonical_digest
 from systems.base import Batch, ComputedStage, StageSettings, View
 from systems.common.sheet import contact_sheet
 
 log = logging.getLogger(__name__)
+
+
+def ranked(places: Sequence[int], keys: Sequence[str], seed: int) -> list[int]:
+    """``places`` in the order of a hash of seed and key: the same on any machine, and new faces move few."""
+
+    def rank(place: int) -> tuple[bytes, str]:
+        return hashlib.sha256(f"{seed}\n{keys[place]}".encode()).digest(), keys[place]
+
+    return sorted(places, key=rank)
 
 
 class FacePrior(ModelMixin, ConfigMixin):
@@ -62,7 +73,7 @@ class FacePriorStage(ComputedStage):
         return View(fields=("frames", "gender"), size=self.settings.size, kinds=("clip", "face"))
 
     def draw(self, genders: Sequence[str], keys: Sequence[str]) -> list[int]:
-        """Positions of n/2 women and n/2 men, or of as many pairs as there are.
+        """Positions of n/2 women and n/2 men, or of as many pairs as there are; those whose keys rank first.
 
         Raises ``Misuse`` where only one gender, or none, is known: the prior would be unbalanced.
         """
@@ -75,9 +86,10 @@ class FacePriorStage(ComputedStage):
         half = min(self.settings.n // 2, len(women), len(men))
         if 2 * half < self.settings.n:
             log.warning("face prior: N = %d faces instead of %d, as many women as men", 2 * half, self.settings.n)
-        rng = np.random.default_rng(self.settings.seed)
-        chosen = [rng.choice(group, half, replace=False) for group in (women, men)]
-        return sorted(int(i) for i in np.concatenate(chosen))
+        drawn = sorted(place for group in (women, men) for place in ranked(group, keys, self.settings.seed)[:half])
+        named = canonical_digest(sorted(keys[place] for place in drawn))
+        log.info("face prior: %d faces drawn with seed %d, keys %s", len(drawn), self.settings.seed, named[:12])
+        return drawn
 
     @torch.no_grad()
     def compute(self, parents: Mapping[str, nn.ModuleDict], batches: Iterable[Batch]) -> nn.ModuleDict:

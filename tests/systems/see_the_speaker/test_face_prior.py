@@ -57,6 +57,19 @@ def test_the_seed_decides_the_draw():
     assert first != other
 
 
+def test_the_draw_depends_on_keys_alone_and_new_faces_move_few():
+    stage = FacePriorStage.preset("tiny", n=20)
+    before = {KEYS[i] for i in stage.draw(GENDERS, KEYS)}
+    backwards = stage.draw(GENDERS[::-1], KEYS[::-1])
+    assert {KEYS[::-1][i] for i in backwards} == before
+    more, women = [*KEYS, *(f"new-{i}" for i in range(10))], [*GENDERS, *"f" * 10]
+    after = {more[i] for i in stage.draw(women, more)}
+    assert {key for key in after - before if not key.startswith("new")} == set()
+    assert 0 < len(after - before) <= 6  # of ten women among forty; the men stay
+    # written down once: another machine, another Python, the same faces
+    assert sorted(before)[:4] == ["key-1", "key-12", "key-13", "key-14"]
+
+
 def test_too_few_faces_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         drawn = FacePriorStage.preset("paper").draw(GENDERS, KEYS)
