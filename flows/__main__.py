@@ -25,7 +25,7 @@ def application() -> typer.Typer:
     """All commands. Their modules import nothing heavy: ``voxface --help`` must be quick."""
     import typer
 
-    from flows.commands import corpus, dataset, doctor, evaluate, generate, ingest, prove, publish, runs, train
+    from flows.commands import corpus, dataset, doctor, evaluate, generate, ingest, keys, prove, publish, runs, train
 
     # -h as well: --help alone is a word too long for a thing so often asked for
     names = {"help_option_names": ["-h", "--help"]}
@@ -48,6 +48,11 @@ def application() -> typer.Typer:
     app.command("generate")(generate.generate)
     app.command("serve")(generate.serve)
     app.command("inspect")(generate.inspect)
+    access = typer.Typer(help="Who may use the service over HTTP.", no_args_is_help=True)
+    access.command("create", context_settings=names)(keys.create)
+    access.command("list", context_settings=names)(keys.show)
+    access.command("revoke", context_settings=names)(keys.revoke)
+    app.add_typer(access, name="keys")
     app.command("prove")(prove.prove)
     app.command("runs")(runs.runs)
     app.command("doctor")(doctor.doctor)

@@ -23,7 +23,6 @@ class GenerateJob:
 
     bundle: Path
     jobs: list[Job]
-    store: Path
     replicas: int
     device: str
     address: str
@@ -91,12 +90,10 @@ def generate(job: GenerateJob, progress: Progress) -> list[dict[str, Any]]:
 
     @task(name="render", **RETRIES)
     def render() -> list[dict[str, Any]]:
-        from serving.app import run_local
+        from serving.app import ModelArguments, run_local
 
-        with (
-            cluster(job.address),
-            run_local(job.bundle, store=job.store, replicas=job.replicas, device=job.device) as client,
-        ):
+        model = ModelArguments(bundle=job.bundle, replicas=job.replicas, device=job.device)
+        with cluster(job.address), run_local([model]) as client:
             return told(client.generate(job.jobs, progress))
 
     @flow(name="generate", validate_parameters=False)

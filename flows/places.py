@@ -40,6 +40,11 @@ class Places:
     def generated(self) -> Path:
         return self.work / "generated"
 
+    @property
+    def service(self) -> Path:
+        """The ledger of jobs, their inputs and their results."""
+        return self.work / "service"
+
     def training(self, system: str) -> Path:
         return self.work / "training" / system
 

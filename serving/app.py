@@ -1,14 +1,17 @@
-"""The Ray Serve application: replicas that each hold one verified bundle and generate in batches."""
+"""The Ray Serve applications: replicas that each hold one verified bundle, and the HTTP door to their ledger.
 
-# no "from __future__ import annotations" here: Serve moves the routes, and FastAPI could not resolve them any more
+They know each other through the ledger alone: a replica of either kind may die, or be added, at any time.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import json
 import logging
 import os
-import re
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,178 +20,190 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse
 from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
-from contracts.errors import Corrupt, Misuse, Reject, Transient, VoxfaceError
+from contracts.errors import Corrupt, Misuse, Transient, VoxfaceError
 from contracts.settings import Settings, canonical_json
-from serving.http import BodyLimit, read_request, status_of
-from serving.jobs import Job, Outcome, Refused, check_jobs
+from serving.jobs import Job, Outcome, check_jobs
 from serving.loader import check_bundle, load_pipeline
-from serving.policy import ServingLimits, admit
-from serving.provenance import sidecar_path
-from serving.render import BATCH, Progress, Renderer
+from serving.policy import ServingLimits
+from serving.render import BATCH, Progress, Renderer, Watch
+from serving.rows import Models
+from serving.service import Service
+from serving.worker import Worker
 
 LOOPBACK = "127.0.0.1"
 ONGOING = 2 * BATCH  # requests that one replica takes: one batch rendering, one waiting
 QUEUED = 64  # requests that wait for a replica; further ones are answered 429
+ASKING = 64  # HTTP requests that one door answers at once
 STALLED_S = 600.0  # a render without a new frame for so long has hung: the replica is replaced
+STOPPING_S = 10.0  # that a replica has to leave its batch
 DEPLOY_S = 300.0
 ATTEMPTS = 3  # of a job whose replica dies: jobs are idempotent
 MARK = "voxface-error:"  # before the JSON of our own errors in Serve's text of a failed deployment
 
 LIMITS = ServingLimits()
-door = FastAPI(title="voxface", description="Speech in, talking-face video out.")
-door.add_middleware(BodyLimit, limit=LIMITS.upload_bytes + LIMITS.portrait_bytes + 65_536)
+BACKPRESSURE = BackpressureConfig(status_code=429, retry_after_s=5)
 log = logging.getLogger(__name__)
 
 
 @serve.deployment(
     max_ongoing_requests=ONGOING,
     max_queued_requests=QUEUED,
-    backpressure_config=BackpressureConfig(status_code=429, retry_after_s=5),
+    backpressure_config=BACKPRESSURE,
     max_constructor_retry_count=1,  # a bundle that does not fit will not fit the second time
     health_check_period_s=10,
     health_check_timeout_s=30,
     graceful_shutdown_timeout_s=30,
 )
-@serve.ingress(door)
 class Generator:
-    """One loaded bundle. The constructor verifies every digest before a tensor is read."""
+    """One loaded bundle. The constructor verifies every digest before a tensor is read.
 
-    def __init__(self, bundle: str, store: str, device: str) -> None:
+    With a ``root`` it works off that service's queue; either way it renders what it is handed.
+    """
+
+    def __init__(self, bundle: str, device: str, root: str | None = None, url: str | None = None) -> None:
         import torch
 
         torch.set_num_threads(1)
-        try:
+        with _marked():
             pipeline, self.bundle = load_pipeline(Path(bundle), device)
-        except VoxfaceError as error:
-            raise RuntimeError(MARK + canonical_json([type(error).__name__, *map(str, error.args)])) from None
-        self.store = Path(store)
+            self.service = None if root is None else Service(Path(root), url=url)
         self.renderer = Renderer(pipeline, self.bundle, limits=LIMITS)
         self._thread = ThreadPoolExecutor(1, "render")  # always the same: mediapipe's graphs must not change theirs
         self.progress: tuple[int, int, str] = (0, 0, "")
         self._moved: float | None = None  # monotonic seconds of the last frame, while rendering
+        self._stop = threading.Event()
+        self._puller: threading.Thread | None = None
+        if self.service is not None:
+            self.worker = Worker(self.service.queue, self.bundle.digest, self.service.results, self._in_turn)
+            self._puller = threading.Thread(target=self.worker.run, args=(self._stop,), name="pull", daemon=True)
+            self._puller.start()
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0.05)
     async def generate(self, jobs: list[Job]) -> list[Outcome]:
         """Outcomes of jobs whose paths are absolute. Batches run one after another, beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, jobs)
-
-    def _render(self, jobs: list[Job]) -> list[Outcome]:
-        self._moved = time.monotonic()
-        try:
-            return self.renderer.render(jobs, self._move)
-        except Misuse:
-            if len(jobs) == 1:
-                raise
-            # clients who do not know of each other asked for one place: the later one has it
-            return [outcome for job in jobs for outcome in self.renderer.render([job], self._move)]
-        finally:
-            self._moved = None
-
-    def _move(self, done: int, total: int, note: str) -> None:
-        self._moved = time.monotonic()
-        self.progress = (done, total, note)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, jobs, None, None)
 
     async def watch(self) -> tuple[int, int, str]:
         """Frames done, frames in all, and names, of the batch that renders now (or the last)."""
         return self.progress
 
     def check_health(self) -> None:
-        """Raise where a render hangs; Serve then replaces the replica."""
+        """Raise where a render hangs, or nothing is pulled any more; Serve then replaces the replica."""
         moved = self._moved
         if moved is not None and time.monotonic() - moved > STALLED_S:
             raise RuntimeError(f"no frame for {STALLED_S:.0f} s")
+        if self._puller is not None and not self._puller.is_alive():
+            raise RuntimeError("the worker has ended")
 
-    @door.get("/healthz")
-    async def healthz(self) -> dict[str, str]:
-        """Answers once the bundle is loaded and verified."""
-        return {"status": "ok", "bundle": self.bundle.digest}
+    def __del__(self) -> None:
+        """Serve's call on stopping: the batch in hand goes back to the queue at once, and costs nobody a try."""
+        puller: threading.Thread | None = getattr(self, "_puller", None)  # none: the constructor failed
+        if puller is not None:
+            self._stop.set()
+            self.worker.abandon.set()
+            puller.join(STOPPING_S)
 
-    @door.get("/model")
-    async def model(self) -> dict[str, Any]:
-        """The system, the bundle's digest and the stages that are served."""
-        stages = {
-            name: {"artifact": stage.digest, "dataset": stage.lineage.dataset, "measures": stage.measures}
-            for name, stage in self.bundle.stages.items()
-        }
-        return {
-            "system": self.bundle.system,
-            "preset": self.bundle.preset,
-            "bundle": self.bundle.digest,
-            "stages": stages,
-        }
+    def _in_turn(self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None) -> list[Outcome]:
+        return self._thread.submit(self._render, jobs, progress, watch).result()
 
-    @door.post("/generate")
-    async def post(self, request: Request) -> FileResponse:
-        """A multipart form (file ``sound``; optional file ``portrait`` with text ``consent``; ``seed``,
-        ``steps``, ``size``) becomes an mp4; its sidecar is at the address in the header ``Link``."""
-        async with read_request(request, LIMITS) as asked:
-            try:
-                inputs = await asyncio.to_thread(admit, asked, self.bundle.digest)
-            except Reject as error:
-                refusal = Refused(state="rejected", out=asked.out, code=error.reason, detail=error.detail)
-                raise HTTPException(status_of(refusal), str(error)) from None
-            job = asked.model_copy(update={"out": self.store / f"{inputs.job}.mp4"})
-            outcome: Outcome = await self.generate(job)
-        if isinstance(outcome, Refused):
-            raise HTTPException(status_of(outcome), f"{outcome.code}: {outcome.detail}")
-        link = f'<generated/{outcome.job}.json>; rel="describedby"'
-        headers = {"Link": link, "X-Voxface-Job": outcome.job, "X-Voxface-Video": outcome.video}
-        return FileResponse(outcome.out, media_type="video/mp4", headers=headers)
+    def _render(self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None) -> list[Outcome]:
+        def move(done: int, total: int, note: str) -> None:
+            self._moved = time.monotonic()
+            self.progress = (done, total, note)
+            if progress is not None:
+                progress(done, total, note)
 
-    @door.get("/generated/{job}.json")
-    async def sidecar(self, job: str) -> FileResponse:
-        """The sidecar of a generated video, by its job's digest."""
-        path = sidecar_path(self.store / f"{job}.mp4")
-        if not re.fullmatch(r"[0-9a-f]{64}", job) or not path.is_file():
-            raise HTTPException(404, "there is no such job here")
-        return FileResponse(path, media_type="application/json")
+        self._moved = time.monotonic()
+        try:
+            return self.renderer.render(jobs, move, watch)
+        except Misuse:
+            if len(jobs) == 1:
+                raise
+            # callers who do not know of each other asked for one place: the later one has it
+            return [outcome for job in jobs for outcome in self.renderer.render([job], move, watch)]
+        finally:
+            self._moved = None
 
 
-def application(bundle: Path, *, store: Path, replicas: int = 1, device: str = "cpu") -> serve.Application:
-    """The application that serves the bundle at ``bundle``; videos asked for over HTTP are kept in ``store``.
+@serve.deployment(
+    max_ongoing_requests=ASKING,
+    max_queued_requests=QUEUED,
+    backpressure_config=BACKPRESSURE,
+    max_constructor_retry_count=1,
+    health_check_period_s=10,
+    health_check_timeout_s=30,
+    graceful_shutdown_timeout_s=30,
+)
+@serve.ingress()
+class Door:
+    """The HTTP interface (:mod:`serving.api`) over the service under ``root``."""
 
-    The bundle is checked here already, so that a damaged one stops before anything is started. Raises
-    ``Corrupt`` naming the file and both digests, ``Misuse`` where there is no bundle.
-    """
-    check_bundle(bundle)
-    variables = {name: os.environ[name] for name in ("VOXFACE_SYSTEMS_PATH",) if name in os.environ}
-    options = {
-        "num_cpus": 1,
-        "num_gpus": 0 if device == "cpu" else 1,
-        "runtime_env": {"env_vars": {"HF_HUB_OFFLINE": "1", **variables}},
-    }
-    deployment: Any = Generator  # the decorator made a Deployment of the class
-    deployment = deployment.options(num_replicas=replicas, ray_actor_options=options)
-    bound: serve.Application = deployment.bind(str(bundle.absolute()), str(store.absolute()), device)
-    return bound
+    def __init__(self, root: str, models: list[tuple[str, str]], url: str | None = None, allowed: str | None = None):
+        with _marked():
+            served = Models.read([(alias, Path(folder)) for alias, folder in models])
+            self.service = Service(
+                Path(root), served, url=url, allowed=None if allowed is None else Path(allowed), limits=LIMITS
+            )
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serving.api import create_api
+
+        return create_api(self.service)
 
 
-class Arguments(Settings):
-    """What ``infra/serve.yaml`` gives to :func:`build`."""
+class ModelArguments(Settings):
+    """What ``infra/serve.yaml`` gives to :func:`build_model`."""
 
     bundle: Path
-    store: Path = Path("generated")
+    root: Path | None = None  # the service's folder, on a file system that all replicas share
+    url: str | None = None  # the ledger's; none: SQLite in ``root``, for one machine
     replicas: int = 1
     device: str = "cpu"
 
 
-def build(arguments: Arguments) -> serve.Application:
-    """:func:`application` for ``serve deploy`` and ``serve run`` (``import_path: serving.app:build``)."""
-    values = arguments.model_dump()
-    return application(values.pop("bundle"), **values)
+class DoorArguments(Settings):
+    """What ``infra/serve.yaml`` gives to :func:`build_door`."""
+
+    root: Path
+    models: dict[str, Path]  # bundle folders by alias; the first is what is meant where none is named
+    url: str | None = None
+    allowed: Path | None = None  # files under it may be named by key (``store:…``)
+    replicas: int = 1
+
+
+def build_model(arguments: ModelArguments) -> serve.Application:
+    """The application that keeps one bundle loaded (``import_path: serving.app:build_model``).
+
+    The bundle is checked here already, so that a damaged one stops before anything is started. Raises
+    ``Corrupt`` naming the file and both digests, ``Misuse`` where there is no bundle.
+    """
+    check_bundle(arguments.bundle)
+    root = None if arguments.root is None else str(arguments.root.absolute())
+    deployment: Any = Generator  # the decorator made a Deployment of the class
+    deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(1, arguments.device))
+    bound: serve.Application = deployment.bind(str(arguments.bundle.absolute()), arguments.device, root, arguments.url)
+    return bound
+
+
+def build_door(arguments: DoorArguments) -> serve.Application:
+    """The application that answers over HTTP (``import_path: serving.app:build_door``)."""
+    models = [(alias, str(folder.absolute())) for alias, folder in arguments.models.items()]
+    allowed = None if arguments.allowed is None else str(arguments.allowed.absolute())
+    deployment: Any = Door
+    deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(0.2, "cpu"))
+    bound: serve.Application = deployment.bind(str(arguments.root.absolute()), models, arguments.url, allowed)
+    return bound
 
 
 class Client:
     """Speaks to a deployed application from the same Ray cluster and file system."""
 
-    def __init__(self, handle: Any, name: str, url: str, replicas: int) -> None:
-        self.url, self._handle, self._name, self._replicas = url, handle, name, replicas
+    def __init__(self, handle: Any, names: Sequence[str], url: str, replicas: int) -> None:
+        self.url, self._handle, self._names, self._replicas = url, handle, names, replicas
 
     def generate(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Outcome]:
         """One outcome per job, in order; ``progress`` counts jobs and names the frames rendered.
@@ -213,9 +228,9 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def healthy(self) -> bool:
-        """Whether Serve calls the application running."""
-        found = serve.status().applications.get(self._name)
-        return found is not None and found.status == "RUNNING"
+        """Whether Serve calls every application running."""
+        found = serve.status().applications
+        return all(name in found and found[name].status == "RUNNING" for name in self._names)
 
     def _generate(self, job: Job) -> Outcome:
         for attempt in range(1, ATTEMPTS + 1):
@@ -238,34 +253,45 @@ class Client:
 
 @contextmanager
 def run_local(
-    bundle: Path, *, store: Path | None = None, replicas: int = 1, device: str = "cpu", port: int | None = None
+    models: Sequence[ModelArguments], door: DoorArguments | None = None, host: str = LOOPBACK, port: int | None = None
 ) -> Iterator[Client]:
-    """Serve ``bundle`` inside the Ray that the caller has started, on 127.0.0.1, as long as the block lasts.
+    """Serve ``models`` inside the Ray that the caller has started, as long as the block lasts.
 
-    ``port`` None takes a free one; ``store`` (videos asked for over HTTP) defaults to ``generated`` in the
-    working folder. Yields once the application is healthy. Raises ``Corrupt`` or ``Misuse`` for a bundle
-    that cannot be served, ``Transient`` where it is not healthy within five minutes. A Serve that ran
-    already in that Ray is left running.
+    With a ``door`` also over HTTP, on ``host`` alone; ``port`` None takes a free one. The client speaks to the first
+    of the models. Yields once everything is healthy. Raises ``Corrupt`` or ``Misuse`` for a bundle that cannot be
+    served, ``Transient`` where it is not healthy within five minutes. A Serve that ran already in that Ray is left
+    running.
     """
-    app = application(bundle, store=store or Path("generated"), replicas=replicas, device=device)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    built = [build_model(model) for model in models]  # what is damaged stops here, before anything starts
     standing = _serve_runs()
-    name = f"voxface-{secrets.token_hex(4)}" if standing else "voxface"
-    prefix = f"/{name}" if standing else "/"
+    tag = secrets.token_hex(4)
+    prefix = f"/voxface-{tag}" if standing else "/"
     number = port or _free_port()
+    names = [f"voxface-{tag}-{place}" for place in range(len(models))]
+    targets = [
+        serve.RunTarget(target=app, name=name, route_prefix=None, logging_config=quiet)
+        for name, app in zip(names, built, strict=True)
+    ]
+    if door is not None:
+        names.append(f"voxface-{tag}-door")
+        targets.append(
+            serve.RunTarget(target=build_door(door), name=names[-1], route_prefix=prefix, logging_config=quiet)
+        )
+    url = "" if door is None else f"http://{host}:{number}{prefix}".rstrip("/")
     try:
         if not standing:
-            serve.start(
-                proxy_location="HeadOnly", http_options={"host": LOOPBACK, "port": number}, logging_config=quiet
-            )
-        target = serve.RunTarget(target=app, name=name, route_prefix=prefix, logging_config=quiet)
-        (handle,) = serve.run_many([target], wait_for_applications_running=False)
-        _wait_healthy(name)
-        yield Client(handle, name, f"http://{LOOPBACK}:{number}{prefix}".rstrip("/"), replicas)
+            location = "Disabled" if door is None else "HeadOnly"
+            serve.start(proxy_location=location, http_options={"host": host, "port": number}, logging_config=quiet)
+        handle, *_ = serve.run_many(targets, wait_for_applications_running=False)
+        for name in names:
+            _wait_healthy(name)
+        yield Client(handle, names, url, models[0].replicas)
     finally:
         if standing:
-            serve.delete(name)
+            for name in names:
+                serve.delete(name)
         else:
             serve.shutdown()
 
@@ -306,6 +332,24 @@ def _free_port() -> int:
         probe.bind((LOOPBACK, 0))
         number: int = probe.getsockname()[1]
         return number
+
+
+@contextmanager
+def _marked() -> Iterator[None]:
+    """Our own errors leave a replica's constructor as marked text: Serve tells no more than text."""
+    try:
+        yield
+    except VoxfaceError as error:
+        raise RuntimeError(MARK + canonical_json([type(error).__name__, *map(str, error.args)])) from None
+
+
+def _actor(cpus: float, device: str) -> dict[str, Any]:
+    variables = {name: os.environ[name] for name in ("VOXFACE_SYSTEMS_PATH",) if name in os.environ}
+    return {
+        "num_cpus": cpus,
+        "num_gpus": 0 if device == "cpu" else 1,
+        "runtime_env": {"env_vars": {"HF_HUB_OFFLINE": "1", **variables}},
+    }
 
 
 def _absolute(job: Job) -> dict[str, Path | None]:

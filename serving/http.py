@@ -1,108 +1,150 @@
-"""What the HTTP door lets in: bodies counted while they are read, known fields only, refusals as status codes."""
+"""What the HTTP door reads: forms and JSON into rows, known fields only, files under names that we give."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator, MutableMapping
+import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
-from fastapi import HTTPException, Request
-from starlette.datastructures import UploadFile
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import FormData
 
-from contracts.errors import Misuse
-from contracts.reasons import FailureCode, Reason
-from serving.jobs import Job, Refused
+from serving.intake import STORE
+from serving.messages import Fault
 from serving.policy import ServingLimits
+from serving.problems import ProblemError
+from serving.rows import Row
 
-FIELDS = frozenset({"sound", "portrait", "consent", "seed", "steps", "size"})
-FILES = frozenset({"sound", "portrait"})
 MULTIPART = "multipart/form-data"
-UNSUPPORTED = frozenset({Reason.BAD_CONTAINER, Reason.NO_AUDIO})
-TOO_LARGE = frozenset({Reason.TOO_LONG, Reason.TOO_MANY_PIXELS})
+JSON = "application/json"
+SINGLE = frozenset({"audio", "portrait", "video"})  # file parts of a form without ``items``
+ROW = frozenset(Row.model_fields)
+JSON_BYTES = 2**20  # of items
+ITEMS = 1000  # in one submission
+LABEL = 200  # characters
 
 
-class BodyLimit:
-    """ASGI middleware: answers 413 as soon as a body has more than ``limit`` bytes, declared or not."""
+@dataclass
+class Submission:
+    """Rows whose ``audio``, ``portrait`` and ``video`` name either one of ``files`` or a key of the store."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        # a body said to be too long is refused before a byte of it is awaited
-        count = int(declared) if declared.isdigit() and int(declared) > self.limit else 0
-
-        async def counted() -> MutableMapping[str, Any]:
-            nonlocal count
-            message: MutableMapping[str, Any] = {} if count > self.limit else await receive()
-            count += len(message.get("body", b""))
-            if count > self.limit:  # FastAPI hands an HTTPException raised here on as it is
-                raise HTTPException(413, f"the request has more than {self.limit} bytes; send shorter speech")
-            return message
-
-        await self.app(scope, counted, send)
+    rows: list[Row]
+    label: str = ""
+    files: dict[str, IO[bytes]] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def read_request(request: Request, limits: ServingLimits) -> AsyncIterator[Job]:
-    """The job in a multipart form, its files in a temporary folder that lives as long as the block.
+async def read_submission(request: Request, limits: ServingLimits) -> AsyncIterator[Submission]:
+    """The submission in a multipart form or a JSON body; its files live as long as the block.
 
-    ``job.out`` is a placeholder: the caller says where results go. Raises ``HTTPException``: 415 for
-    another kind of body, 413 for a file over its limit, 422 for a field that is missing, unknown or wrong.
+    Raises :class:`ProblemError`: 415 for another kind of body, 413 for a file over its limit, 422 for what is
+    missing, unknown or wrong, 400 for a form or JSON that cannot be read.
     """
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != MULTIPART:
-        raise HTTPException(415, f"send {MULTIPART} with the file field 'sound'")
-    form = await request.form(max_files=len(FILES), max_fields=len(FIELDS))  # malformed: Starlette answers 400
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == JSON:
+        yield _from_json(await request.body())
+    elif kind == MULTIPART:
+        async with request.form(max_files=3 * ITEMS, max_fields=len(ROW) + 2, max_part_size=JSON_BYTES) as form:
+            yield _from_form(form, limits)
+    else:
+        raise ProblemError(415, "UNSUPPORTED_MEDIA_TYPE", f"send {MULTIPART} with the file 'audio', or {JSON}")
+
+
+def _from_json(body: bytes) -> Submission:
+    if len(body) > JSON_BYTES:
+        raise ProblemError(413, "TOO_LARGE", f"a JSON body has at most {JSON_BYTES} bytes")
+    values = _parse(body)
+    if not isinstance(values, dict):
+        raise _invalid("body", "must be an object with 'items'")
+    if unknown := values.keys() - {"items", "label"}:
+        raise _invalid("body", f"unknown fields {sorted(unknown)}; there are items, label")
+    submission = Submission(_rows(values.get("items")), _label(values.get("label", "")))
+    _check_references(submission)
+    return submission
+
+
+def _from_form(form: FormData, limits: ServingLimits) -> Submission:
+    files: dict[str, IO[bytes]] = {}
+    texts: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name in files or name in texts:
+            raise _invalid(name[:100], "is given twice")
+        if isinstance(value, str):
+            texts[name] = value
+            continue
+        limit = limits.portrait_bytes if name == "portrait" else limits.upload_bytes
+        if (value.size or 0) > limit:
+            raise ProblemError(413, "TOO_LARGE", f"{name[:100]} has more than {limit} bytes")
+        files[name] = value.file
+    label = _label(texts.pop("label", ""))
+    if "items" in texts:
+        rows = _rows(_parse(texts.pop("items").encode()))
+        if texts:
+            raise _invalid(min(texts)[:100], "is unknown beside items")
+    else:
+        if unknown := (texts.keys() - ROW) | (files.keys() - SINGLE):
+            raise _invalid(min(unknown)[:100], f"is unknown; there are {', '.join(sorted(ROW))}, items, label")
+        if both := texts.keys() & files.keys():
+            raise _invalid(min(both), "is given twice")
+        rows = [_row(texts | {name: name for name in files}, "form", strict=False)]
+    submission = Submission(rows, label, files)
+    _check_references(submission)
+    return submission
+
+
+def _rows(values: Any) -> list[Row]:
+    if not isinstance(values, list) or not values:
+        raise _invalid("items", "must be a list of at least one object")
+    if len(values) > ITEMS:
+        raise ProblemError(413, "TOO_LARGE", f"a job has at most {ITEMS} items; submit several")
+    return [_row(value, f"items.{number}", strict=True) for number, value in enumerate(values)]
+
+
+def _row(values: Any, where: str, *, strict: bool) -> Row:
+    if not isinstance(values, dict):
+        raise _invalid(where, "must be an object")
     try:
-        items = form.multi_items()
-        names = [name for name, _ in items]
-        if unknown := set(names) - FIELDS:
-            raise HTTPException(422, f"unknown fields {sorted(unknown)}; there are {sorted(FIELDS)}")
-        if len(names) != len(set(names)):
-            raise HTTPException(422, "a field is given twice")
-        with TemporaryDirectory(prefix="voxface-") as folder:
-            values: dict[str, Any] = {"out": Path(folder) / "result.mp4"}
-            for name, value in items:
-                if (name in FILES) != (not isinstance(value, str)):
-                    raise HTTPException(422, f"{name} must be {'a file' if name in FILES else 'text'}")
-                if isinstance(value, str):
-                    values[name] = value
-                else:
-                    limit = limits.upload_bytes if name == "sound" else limits.portrait_bytes
-                    values["audio" if name == "sound" else name] = _store(value, Path(folder) / name, limit)
-            if "audio" not in values:
-                raise HTTPException(422, "the file field 'sound' is missing")
-            try:
-                job = Job.read(values, "form")
-            except Misuse as error:
-                raise HTTPException(422, str(error)) from None
-            yield job
-    finally:
-        await form.close()
+        return Row.model_validate(values, strict=strict)
+    except ValidationError as error:
+        faults = [
+            Fault(place=".".join([where, *(str(part)[:100] for part in fault["loc"])]), problem=fault["msg"])
+            for fault in error.errors()
+        ]
+        raise ProblemError(422, "INVALID", f"{faults[0].place}: {faults[0].problem}", faults) from None
 
 
-def status_of(refused: Refused) -> int:
-    """The HTTP status that says what ``refused`` says."""
-    if isinstance(refused.code, FailureCode):
-        return 500
-    if refused.code is Reason.NO_CONSENT:
-        return 403
-    if refused.code in UNSUPPORTED:
-        return 415
-    return 413 if refused.code in TOO_LARGE else 422
+def _check_references(submission: Submission) -> None:
+    named: set[str] = set()
+    for number, row in enumerate(submission.rows):
+        for name in ("audio", "portrait", "video"):
+            reference = getattr(row, name)
+            if reference is None or reference.startswith(STORE):
+                continue
+            if reference not in submission.files:
+                raise _invalid(f"items.{number}.{name}", f"names neither a file of this form nor a key ({STORE}…)")
+            named.add(reference)
+    if left := submission.files.keys() - named:
+        raise _invalid(min(left)[:100], "is a file that no item names")
 
 
-def _store(upload: UploadFile, path: Path, limit: int) -> Path:
-    """The upload under a name of ours: what a client calls its file never reaches a path."""
-    if (upload.size or 0) > limit:
-        raise HTTPException(413, f"{path.name} has more than {limit} bytes")
-    with path.open("wb") as file:
-        shutil.copyfileobj(upload.file, file)
-    return path
+def _parse(data: bytes) -> Any:
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is not a number of JSON")
+
+    try:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(400, "NOT_JSON", f"not JSON: {str(error)[:200]}") from None
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > LABEL or not (value.isprintable() or not value):
+        raise _invalid("label", f"must be one printable line of at most {LABEL} characters")
+    return value
+
+
+def _invalid(place: str, problem: str) -> ProblemError:
+    return ProblemError(422, "INVALID", f"{place}: {problem}", [Fault(place=place, problem=problem)])

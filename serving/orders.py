@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from contracts.settings import canonical_json
 from serving.jobs import Inputs, Job
@@ -81,24 +81,19 @@ class JobStatus:
     counts: dict[str, int] = field(default_factory=dict)  # items by state
 
 
-@dataclass(frozen=True)
-class Leftovers:
-    """What nothing refers to any more: digests of results and of inputs, whose files may go."""
-
-    results: list[str]
-    inputs: list[str]
-
-
 class Orders:
     """The jobs of a ledger, as callers see them."""
 
     def __init__(self, ledger: Ledger, queue_limit: int = QUEUE_LIMIT) -> None:
         self.ledger, self.queue_limit = ledger, queue_limit
 
-    def submit(self, caller: Caller, asked: Sequence[Item], label: str = "") -> Receipt:
+    def submit(
+        self, caller: Caller, asked: Sequence[Item], label: str = "", prepare: Callable[[], None] | None = None
+    ) -> Receipt:
         """Take a job on. The same items from the same caller are the same job, asked for however often.
 
-        What failed, or was cancelled, is queued again; what is done is not done again. Raises ``Busy`` over a quota.
+        What failed, or was cancelled, is queued again; what is done is not done again. ``prepare`` is called while
+        no job can be deleted. Raises ``Busy`` over a quota.
         """
         identity = _identity(caller, asked)
         now = self.ledger.clock()
@@ -108,6 +103,8 @@ class Orders:
             known = dict(_states(connection, queue))
             if row is None:
                 self._check_quota(connection, caller, asked, known)
+            if prepare is not None:
+                prepare()
             for digest, item in queue.items():
                 self._enqueue(connection, digest, item, known.get(digest), now)
             if row is None:
@@ -172,15 +169,20 @@ class Orders:
             self._stop(connection, digests)
         return True
 
-    def forget(self, caller: Caller, job: str) -> Leftovers | None:
-        """Cancel the job and delete all that is known of it; None where the caller has no such job."""
+    def forget(self, caller: Caller, job: str, remove: Callable[[list[str], list[str]], None]) -> bool:
+        """Cancel the job and delete all that is known of it; False where the caller has no such job.
+
+        ``remove`` is given the digests of results and of inputs that nothing refers to any more, to remove their
+        files, while nothing new can be submitted.
+        """
         with self.ledger.writing(counting=True) as connection:
             if _own(connection, caller, job) is None:
-                return None
+                return False
             digests = set(connection.scalars(select(items.c.execution).where(items.c.job == job)))
             connection.execute(delete(items).where(items.c.job == job))
             connection.execute(delete(jobs).where(jobs.c.id == job))
-            return _sweep(connection, sorted(filter(None, digests)))
+            remove(*_sweep(connection, sorted(filter(None, digests))))
+        return True
 
     def unused_inputs(self, digests: Sequence[str]) -> list[str]:
         """Those of ``digests`` that no execution has as an input."""
@@ -305,7 +307,8 @@ def _job_status(connection: Connection, row: RowMapping) -> JobStatus:
     return JobStatus(row["id"], row["label"], row["created"], shown, {name: counts[name] for name in STATES})
 
 
-def _sweep(connection: Connection, digests: Sequence[str]) -> Leftovers:
+def _sweep(connection: Connection, digests: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Delete executions that no item has; their digests, and those of inputs that no other has."""
     gone: list[str] = []
     inputs: set[str] = set()
     for some in _chunks(digests):
@@ -318,14 +321,14 @@ def _sweep(connection: Connection, digests: Sequence[str]) -> Leftovers:
         connection.execute(delete(executions).where(*idle))
     # one that only cancelled items have left needs to run no more
     Orders._stop(connection, digests)
-    return Leftovers(gone, _unused(connection, sorted(inputs)))
+    return gone, _unused(connection, sorted(inputs))
 
 
 def _unused(connection: Connection, digests: Sequence[str]) -> list[str]:
     used: set[str] = set()
     for some in _chunks(digests):
         for column in (executions.c.audio, executions.c.portrait, executions.c.video):
-            used |= set(connection.scalars(select(column).where(or_(column.in_(some)))))
+            used |= set(connection.scalars(select(column).where(column.in_(some))))
     return [digest for digest in digests if digest not in used]
 
 

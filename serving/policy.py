@@ -22,6 +22,8 @@ class ServingLimits(Limits):
 
     upload_bytes: int = 64 * 2**20  # ten minutes of 16-bit stereo at 48 kHz are 110 MB: long speech comes compressed
     portrait_bytes: int = 32 * 2**20
+    request_bytes: int = 256 * 2**20  # of all files of a submission together
+    request_seconds: float = 300.0  # that a body may take to arrive: a slow sender must not hold a slot
 
 
 def read_consent(text: str | None) -> Consent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -60,6 +61,24 @@ def publish(
     return sidecar
 
 
+def deliver(stored: Path, out: Path) -> None:
+    """Put a published video also at ``out``, with what stands beside it; in the same order, so never unmarked.
+
+    The files are hard links where the file system allows, else copies: nothing published is ever edited in place.
+    """
+    if out.is_file() and stored.samefile(out):
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.unlink(missing_ok=True)
+    for of in (portrait_path, sidecar_path):
+        if of(stored).is_file():
+            _link(of(stored), of(out))
+        else:
+            of(out).unlink(missing_ok=True)
+    _link(stored, out)
+    sync_folder(out.parent)
+
+
 def published(out: Path, job: str) -> Sidecar | None:
     """The sidecar of the video at ``out`` where it fits and is the result of ``job`` (a digest), else None."""
     if not out.is_file():
@@ -76,6 +95,17 @@ def encode_png(picture: np.ndarray) -> bytes:
     buffer = BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _link(source: Path, target: Path) -> None:
+    with draft(target) as path:
+        try:
+            path.hardlink_to(source)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, path)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        path.replace(target)
 
 
 def _sweep(out: Path) -> None:

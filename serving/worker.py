@@ -46,6 +46,7 @@ class Worker:
 
     def __init__(self, queue: Queue, bundle: str, results: Path, render: Render, batch: int = BATCH) -> None:
         self.queue, self.bundle, self.results, self.render, self.batch = queue, bundle, results, render, batch
+        self.abandon = threading.Event()  # set: the batch in hand goes back to the queue at once
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def run(self, stop: threading.Event, moved: Callable[[], None] = lambda: None) -> None:
@@ -82,10 +83,11 @@ class Worker:
             return
         asked = [claim.job.model_copy(update={"out": places[claim.digest]}) for claim in ready]
         try:
-            with _Heart(self.queue, ready) as heart:
+            with _Heart(self.queue, ready, self.abandon) as heart:
                 outcomes = self.render(asked, heart.check, heart.watch)
         except Lost:
-            log.info("%d videos were cancelled or given to another worker", len(ready))
+            log.info("%d videos were cancelled, given back or to another worker", len(ready))
+            self.queue.release(ready)  # what is not ours any more is not touched
             return
         except Transient as error:
             log.warning("%s", error)
@@ -124,8 +126,8 @@ def _changed(job: Job, bundle: str, digest: str) -> Refused | None:
 class _Heart:
     """Beats for a batch while it renders, and notices when it is no longer ours."""
 
-    def __init__(self, queue: Queue, claims: Sequence[Claim]) -> None:
-        self.queue, self.claims = queue, list(claims)
+    def __init__(self, queue: Queue, claims: Sequence[Claim], abandon: threading.Event) -> None:
+        self.queue, self.claims, self.abandon = queue, list(claims), abandon
         self._moved: dict[str, tuple[int, int]] = {}
         self._stop, self._lost = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
@@ -140,7 +142,7 @@ class _Heart:
 
     def check(self, done: int, total: int, note: str) -> None:
         """The renderer's progress. Raises :class:`Lost`."""
-        if self._lost.is_set():
+        if self._lost.is_set() or self.abandon.is_set():
             raise Lost
 
     def watch(self, out: Path, done: int, frames: int) -> None:

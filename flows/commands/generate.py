@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,9 @@ import typer
 from contracts.bundle import read_bundle
 from contracts.errors import Exit, Misuse
 from contracts.files import require_space
+from flows import batch as batches
 from flows import generate as flow
+from flows.commands.ingest import share
 from flows.commands.options import WORK, Address, AsJson, DryRun, Quiet, Work
 from flows.running import Ended, Run, running
 
@@ -22,13 +26,14 @@ BundleFolder = Annotated[Path | None, typer.Option("--bundle", help="Bundle fold
 Alias = Annotated[str, typer.Option(help="Alias in MLflow's registry.")]
 System = Annotated[str, typer.Option(help="Which paper's system.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Ledger = Annotated[str | None, typer.Option(help="Database URL [default: SQLite under the work folder].")]
 Replicas = Annotated[int, typer.Option(min=1, help="How many copies of the networks work side by side.")]
 
 
 def generate(
     audio: Annotated[Path | None, typer.Option(help="A sound file with speech.")] = None,
     out: Annotated[Path | None, typer.Option(help="Video (.mp4); with --manifest a folder.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="JSON Lines: audio, out, portrait, consent, seed.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Many videos: JSON Lines, see docs/serving.md.")] = None,
     portrait: Annotated[Path | None, typer.Option(help="Animate this face; needs --consent.")] = None,
     consent: Annotated[str | None, typer.Option(help='"who, purpose": who is shown agreed, and for what.')] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another face.")] = 0,
@@ -40,60 +45,140 @@ def generate(
     replicas: Replicas = 1,
     device: Device = "cpu",
     address: Address = "local",
+    ledger: Ledger = None,
+    max_rejected: Annotated[str, typer.Option(help="End with 3 where more rows are refused, as 5%.")] = "100%",
     work: Work = WORK,
     json: AsJson = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn speech into a talking face. The video is marked as generated and has a JSON sidecar.
+    """Turn speech into talking faces. Every video is marked as generated and has a JSON sidecar.
 
     Example: voxface generate --audio speech.wav --out talk.mp4
+
+    Many, in one go and resumable: voxface generate --manifest jobs.jsonl --out talks
     """
     with running("generate", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        from serving.jobs import Job, check_jobs, read_jobs
-
         if (audio is None) == (manifest is None):
             raise Misuse("name the speech by either --audio FILE or --manifest FILE")
         if manifest is not None:
-            jobs = read_jobs(manifest, out or run.places.generated)
-        else:
-            target = out or run.places.generated / "talk.mp4"
-            values = {"audio": audio, "out": target, "portrait": portrait, "consent": consent, "seed": seed}
-            jobs = [Job.read(values | {"steps": steps, "size": size}, "generate")]
-            check_jobs(jobs)
-        run.finish({"videos": _generate(run, jobs, bundle, alias, system, replicas, device, address)})
+            alone = {"--portrait": portrait, "--consent": consent, "--steps": steps, "--size": size}
+            if given := [name for name, value in alone.items() if value is not None] + (["--seed"] if seed else []):
+                raise Misuse(f"{', '.join(given)}: with --manifest these stand in its lines")
+            engine = batches.Engine(replicas, device, address, ledger)
+            wanted = Wanted(system, alias, bundle)
+            _generate_batch(run, manifest, out or run.places.generated, wanted, engine, share(max_rejected))
+            return
+        from serving.jobs import Job, check_jobs
+
+        target = out or run.places.generated / "talk.mp4"
+        values = {"audio": audio, "out": target, "portrait": portrait, "consent": consent, "seed": seed}
+        job = Job.read(values | {"steps": steps, "size": size}, "generate")
+        check_jobs([job])
+        run.finish({"videos": _generate(run, job, bundle or resolve(run, system, alias), replicas, device, address)})
         _judge(run.result["videos"])
 
 
-def _generate(
-    run: Run,
-    jobs: list[Job],
-    bundle: Path | None,
-    alias: str,
-    system: str,
-    replicas: int,
-    device: str,
-    address: str,
-) -> list[dict[str, Any]]:
-    folder = bundle or resolve(run, system, alias)
+def _generate(run: Run, job: Job, folder: Path, replicas: int, device: str, address: str) -> list[dict[str, Any]]:
     digest = read_bundle(folder).digest
-    seconds = sum(_seconds(job.audio) for job in jobs)
-    needed = round(flow.BYTES_PER_SECOND * seconds) + 10_000_000
+    seconds = _seconds(job.audio)
+    needed = _bytes(seconds)
     if run.dry:
         estimate = flow.START_SECONDS + flow.SECONDS_PER_SECOND * seconds
-        return [
-            {"video": str(job.out), "bundle": digest[:12], "estimated_seconds": estimate, "estimated_bytes": needed}
-            for job in jobs
-        ]
-    # one job: what is wrong with its input is said now; of many, each is answered in its own line
-    done = flow.standing(jobs, digest) if len(jobs) == 1 else None
+        told = {"video": str(job.out), "bundle": digest[:12]}
+        return [told | {"estimated_seconds": estimate, "estimated_bytes": needed}]
+    done = flow.standing([job], digest)  # what is wrong with the input is said now
     if done is not None:
         run.note("nothing to do: the video stands, made by this bundle from this very input")
         return done
-    require_space(jobs[0].out.parent, needed)
-    job = flow.GenerateJob(folder, jobs, run.places.generated, replicas, device, address)
+    require_space(job.out.parent, needed)
     with run.progress("generate") as progress:
-        return flow.generate(job, progress)
+        return flow.generate(flow.GenerateJob(folder, [job], replicas, device, address), progress)
+
+
+def _generate_batch(run: Run, manifest: Path, out: Path, wanted: Wanted, engine: batches.Engine, budget: float) -> None:
+    from serving.service import Service
+
+    service = Service(run.places.service, url=engine.url)
+    try:
+        with run.progress("inputs") as progress:
+            batch = batches.look(
+                manifest, out, service, (wanted.system, wanted.alias), lambda s, m: find(run, wanted, s, m), progress
+            )
+        missing = batch.missing
+        seconds = sum(_seconds(item.job.audio) for place in missing if (item := batch.items[place]).job is not None)
+        if run.dry:
+            estimate = flow.START_SECONDS + flow.SECONDS_PER_SECOND * seconds / engine.replicas if missing else 0.0
+            refused = [line for line in batch.lines if line.error is not None]
+            run.finish(
+                {
+                    "read": len(batch.lines),
+                    "finished": len(batch.standing),
+                    "to_make": len(missing),
+                    "rejected": {f"line {line.number}": str(line.error) for line in refused},
+                    "bundles": [model.digest[:12] for model in batch.models],
+                    "estimated_seconds": estimate,
+                    "estimated_bytes": _bytes(seconds) if missing else 0,
+                }
+            )
+            return
+        if missing:
+            require_space(out, _bytes(seconds))
+            with run.progress("generate") as progress:
+                lines = batches.generate(batch, engine, manifest.name, progress)
+        else:
+            run.note("nothing to do: every video stands, made from these very inputs")
+            lines = batches.write_report(batch)
+    finally:
+        service.close()
+    told = {"report": str(out / batches.REPORT), "reused": sum(line.get("reused", False) for line in lines)}
+    whole = batches.summary(lines) | told
+    run.finish(whole | ({"videos": lines} if run.json else {}))
+    run.result = whole
+    _judge_batch(lines, out / batches.REPORT, budget)
+
+
+def _judge_batch(lines: list[dict[str, Any]], report: Path, budget: float) -> None:
+    """End with 75 where only the circumstances failed, with 1 where videos did, with 3 over the budget."""
+    failed = [line for line in lines if line["state"] in ("failed", "cancelled")]
+    if failed:
+        passing = all(line.get("code") in ("EXHAUSTED", "CANCELLED") for line in failed)
+        code = Exit.TRANSIENT if passing else Exit.FAILED
+        raise Ended(code, f"{len(failed)} of {len(lines)} videos failed; {report} says how: {failed[0]['detail']}")
+    rejected = sum(line["state"] == "rejected" for line in lines)
+    if rejected > budget * len(lines):
+        told = f"{rejected} of {len(lines)} lines were rejected; --max-rejected allows {budget:.3g}; see {report}"
+        raise Ended(Exit.MISSED, told)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options name: for rows that name nothing else."""
+
+    system: str
+    alias: str
+    bundle: Path | None
+
+
+def find(run: Run, wanted: Wanted, system: str, model: str) -> Path:
+    """The bundle of ``system`` that ``model`` names: an alias, or 12 and more digits of a digest.
+
+    Raises ``Misuse`` where there is none.
+    """
+    digest = re.fullmatch(r"[0-9a-f]{12,64}", model) is not None
+    given = wanted.bundle if system == wanted.system else None
+    if given is not None and (model == wanted.alias or (digest and read_bundle(given).digest.startswith(model))):
+        return given
+    if digest:
+        for folder in sorted(run.places.bundles(system).glob(f"{model[:12]}*")):
+            if read_bundle(folder).digest.startswith(model):
+                return folder
+        raise Misuse(f"no bundle of {system} with the digest {model} lies under {run.places.bundles(system)}")
+    return resolve(run, system, model)
+
+
+def _bytes(seconds: float) -> int:
+    return round(flow.BYTES_PER_SECOND * seconds) + 10_000_000
 
 
 def resolve(run: Run, system: str, alias: str) -> Path:
@@ -140,27 +225,46 @@ def serve(
     bundle: BundleFolder = None,
     alias: Alias = "champion",
     system: System = "see_the_speaker",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 [default: a free one].")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; put a proxy with TLS before another.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port [default: a free one].")] = None,
+    store: Annotated[Path | None, typer.Option(help="Files under it may be named by key (store:…).")] = None,
+    ledger: Ledger = None,
     replicas: Replicas = 1,
     device: Device = "cpu",
     address: Address = "local",
     work: Work = WORK,
     json: AsJson = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
-    """Serve a bundle over HTTP on 127.0.0.1 until Ctrl-C.
+    """Serve a bundle over HTTP, on 127.0.0.1 unless told otherwise, until Ctrl-C. Callers need a key.
 
-    Example: voxface serve --alias champion --port 8080
+    Example: voxface keys create --name me; voxface serve --port 8080
     """
-    with running("serve", work=work, json=json, quiet=quiet) as run:
+    with running("serve", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
         folder = bundle or resolve(run, system, alias)
         digest = read_bundle(folder).digest
-        from flows.cluster import cluster
-        from serving.app import run_local
+        if store is not None and not store.is_dir():
+            raise Misuse(f"--store {store} is not a folder")
+        from serving.service import Service
 
-        store = run.places.generated
-        with cluster(address), run_local(folder, store=store, replicas=replicas, device=device, port=port) as client:
-            run.finish({"url": client.url, "bundle": digest, "videos": str(store)})
+        service = Service(run.places.service, url=ledger)
+        usable = [key for key in service.keys.all() if key.revoked is None]
+        service.close()
+        told = {"bundle": digest, "service": str(run.places.service), "keys": len(usable)}
+        if run.dry:
+            run.finish({"host": host, "port": port, **told})
+            return
+        if not usable:
+            run.note("nobody has a key yet: voxface keys create --name me")
+        from flows.cluster import cluster
+        from serving.app import DoorArguments, ModelArguments, run_local
+
+        root = run.places.service
+        model = ModelArguments(bundle=folder, root=root, url=ledger, replicas=replicas, device=device)
+        door = DoorArguments(root=root, models={alias: folder}, url=ledger, allowed=store)
+        with cluster(address), run_local([model], door, host, port) as client:
+            run.finish({"url": client.url, **told})
             _until_stopped(client)
 
 

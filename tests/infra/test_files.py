@@ -22,25 +22,30 @@ def test_serve_config_fits_the_schema_and_bounds_its_queue() -> None:
 
     config = ServeDeploySchema.model_validate(read("serve.yaml"))
     assert config.http_options.host == "127.0.0.1"
-    (app,) = config.applications
-    (deployment,) = app.deployments
-    assert deployment.max_queued_requests > 0  # Ray's default is no limit
-    assert deployment.max_ongoing_requests > 0
-    assert deployment.backpressure_config.status_code == 429
+    for app in config.applications:
+        (deployment,) = app.deployments
+        assert deployment.max_queued_requests > 0  # Ray's default is no limit
+        assert deployment.max_ongoing_requests > 0
+        assert deployment.backpressure_config.status_code == 429
 
 
 def test_serve_config_says_what_the_code_says() -> None:
     from serving import app
 
-    (entry,) = read("serve.yaml")["applications"]
-    module, name = entry["import_path"].split(":")
-    assert (module, getattr(app, name)) == ("serving.app", app.build)
-    assert set(entry["args"]) == set(app.Arguments.model_fields)
-    app.Arguments.model_validate(entry["args"])
-    (deployment,) = entry["deployments"]
-    assert deployment["name"] == app.Generator.name
-    assert deployment["max_ongoing_requests"] == app.ONGOING == app.Generator.max_ongoing_requests
-    assert deployment["max_queued_requests"] == app.QUEUED == app.Generator.max_queued_requests
+    door, model = read("serve.yaml")["applications"]
+    for entry, name, arguments, deployed, ongoing in (
+        (door, "build_door", app.DoorArguments, app.Door, app.ASKING),
+        (model, "build_model", app.ModelArguments, app.Generator, app.ONGOING),
+    ):
+        assert entry["import_path"] == f"serving.app:{name}"
+        assert hasattr(app, name)
+        assert set(entry["args"]) == set(arguments.model_fields)
+        arguments.model_validate(entry["args"])
+        (deployment,) = entry["deployments"]
+        assert deployment["name"] == deployed.name
+        assert deployment["max_ongoing_requests"] == ongoing == deployed.max_ongoing_requests
+        assert deployment["max_queued_requests"] == app.QUEUED == deployed.max_queued_requests
+    assert door["args"]["root"] == model["args"]["root"]
 
 
 def test_compose_publishes_on_this_machine_only() -> None:

@@ -1,4 +1,4 @@
-"""The Ray Serve application, really started: HTTP in, an mp4 out; a damaged bundle never served."""
+"""The Ray Serve applications, really started: HTTP in, an mp4 out; replicas killed; a damaged bundle never served."""
 
 from __future__ import annotations
 
@@ -40,35 +40,37 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, toys: None) -> Iterator[No
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where videos asked for over HTTP are kept."""
-    return tmp_path_factory.mktemp("store")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The service's folder."""
+    return tmp_path_factory.mktemp("service")
 
 
 @pytest.fixture(scope="module")
-def service(cluster: None, bundle: Path, store: Path) -> Iterator[Client]:
-    """The toy bundle, served."""
-    from serving.app import run_local
+def service(cluster: None, bundle: Path, root: Path) -> Iterator[Client]:
+    """The toy bundle, served, with a door."""
+    from serving.app import DoorArguments, ModelArguments, run_local
 
-    with run_local(bundle, store=store) as client:
+    door = DoorArguments(root=root, models={"champion": bundle})
+    with run_local([ModelArguments(bundle=bundle, root=root)], door) as client:
         yield client
 
 
 def test_limits_of_the_queue_are_set() -> None:
-    from serving.app import Generator
+    from serving.app import Door, Generator
 
-    assert Generator.max_queued_requests > 0  # Ray's default is no limit
-    assert Generator.max_ongoing_requests > 0
-    assert Generator.backpressure_config.status_code == 429
+    for deployment in (Door, Generator):
+        assert deployment.max_queued_requests > 0  # Ray's default is no limit
+        assert deployment.max_ongoing_requests > 0
+        assert deployment.backpressure_config.status_code == 429
 
 
 def test_a_damaged_bundle_stops_before_anything_starts(own_bundle: Path, tmp_path: Path) -> None:
     from contracts.errors import Corrupt
-    from serving.app import run_local
+    from serving.app import ModelArguments, run_local
 
     path = own_bundle / "mouth" / "gain" / "config.json"
     path.write_text(path.read_text() + " ")
-    with pytest.raises(Corrupt) as caught, run_local(own_bundle, store=tmp_path):
+    with pytest.raises(Corrupt) as caught, run_local([ModelArguments(bundle=own_bundle)]):
         pytest.fail("it was served")
     assert caught.value.file == str(path)
     assert caught.value.expected != caught.value.actual
@@ -76,65 +78,97 @@ def test_a_damaged_bundle_stops_before_anything_starts(own_bundle: Path, tmp_pat
 
 @pytest.mark.cluster
 def test_over_http_and_by_the_client(
-    service: Client, store: Path, bundle: Path, tmp_path: Path, speech: Callable[..., Path]
+    service: Client, root: Path, bundle: Path, tmp_path: Path, speech: Callable[..., Path]
 ) -> None:
-    import httpx
-
-    from contracts.bundle import read_bundle
     from preprocessing.media import probe
-    from serving.provenance import Sidecar, inspect
+    from serving.client import Client as HttpClient
+    from serving.client import Refusal
+    from serving.keys import Keys
+    from serving.ledger import Ledger, sqlite_url
+    from serving.provenance import inspect
 
+    assert service.url.startswith("http://127.0.0.1:")
+    ledger = Ledger(sqlite_url(root / "ledger.db"))
+    _, key = Keys(ledger).create("test", ["submit", "read"])
     sound = speech("talk.wav", 44_100 * 2, rate=44_100)
-    with httpx.Client(base_url=service.url, timeout=60) as http:
-        assert service.url.startswith("http://127.0.0.1:")
-        assert http.get("/healthz").json()["status"] == "ok"
-        model = http.get("/model").json()
-        assert (model["system"], model["bundle"]) == ("loudmouth", read_bundle(bundle).digest)
-
-        answer = http.post("/generate", files={"sound": sound.read_bytes()}, data={"seed": "4"})
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["content-type"] == "video/mp4"
-        video = tmp_path / "answer.mp4"
-        video.write_bytes(answer.content)
+    with HttpClient(service.url, key) as http:
+        assert [model.system for model in http.models()] == ["loudmouth"]
+        receipt = http.submit(sound, seed=4)
+        assert http.wait(receipt.job, timeout_s=120).counts["done"] == 1
+        video = http.fetch(receipt.job, 0, tmp_path / "answer.mp4")
         found = probe(video)
         assert found.video is not None
         assert found.audio is not None
         assert (found.video.codec, found.audio.codec, found.fps) == ("h264", "aac", 25.0)
         assert found.video.packets - found.video.discarded == 50
-        sidecar = Sidecar.model_validate(http.get(f"/generated/{answer.headers['x-voxface-job']}.json").json())
-        assert sidecar.video == answer.headers["x-voxface-video"]
-        assert sidecar.inputs.seed == 4
+        assert inspect(video).state == "fits"
+        assert http.submit(sound, seed=4) == receipt
+        with pytest.raises(Refusal, match="NO_CONSENT"):
+            http.submit(sound, portrait=sound)
+    with HttpClient(service.url, key[:-1] + "-") as wrong, pytest.raises(Refusal, match="NO_KEY"):
+        wrong.jobs()
 
-        again = http.post("/generate", files={"sound": sound.read_bytes()}, data={"seed": "4"})
-        assert again.content == answer.content
-        assert len(list(store.glob("*.mp4"))) == 1
-
-        refused = http.post("/generate", files={"sound": b"not a sound"})
-        assert (refused.status_code, "BAD_CONTAINER" in refused.text) == (415, True)
-        refused = http.post("/generate", files={"sound": sound.read_bytes(), "portrait": b"png"})
-        assert (refused.status_code, "NO_CONSENT" in refused.text) == (403, True)
-        assert http.post("/generate", files={"sound": sound.read_bytes()}, data={"sead": "4"}).status_code == 422
-        assert http.post("/generate", json={}).status_code == 415
-        assert http.get(f"/generated/{'0' * 64}.json").status_code == 404
-        assert http.get("/generated/..%2F..%2Fsecret.json").status_code == 404
-
-        with socket.create_connection(("127.0.0.1", http.base_url.port or 0), timeout=30) as raw:
+    address = service.url.removeprefix("http://").split("/")[0].split(":")
+    for authorization, status in (("", b" 401 "), (f"Authorization: Bearer {key}\r\n", b" 413 ")):
+        with socket.create_connection((address[0], int(address[1])), timeout=30) as raw:
             raw.sendall(
-                b"POST /generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-                b"Content-Length: 999999999\r\n\r\n"
+                b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+                + authorization.encode()
+                + b"Content-Length: 999999999\r\n\r\n"
             )
-            assert b" 413 " in raw.recv(4096).split(b"\r\n")[0]  # and not a byte of the body was sent
+            assert status in raw.recv(4096).split(b"\r\n")[0]  # and not a byte of the body was sent
 
-        jobs = [Job(audio=sound, out=tmp_path / f"{seed}.mp4", seed=seed) for seed in range(4, 10)]
-        jobs.append(Job(audio=tmp_path / "none.wav", out=tmp_path / "none.mp4"))
-        seen: list[tuple[int, int, str]] = []
-        outcomes = service.generate(jobs, lambda *step: seen.append(step))
-        assert [outcome.out.name for outcome in outcomes] == [job.out.name for job in jobs]
-        assert [outcome.state for outcome in outcomes] == ["done"] * 6 + ["rejected"]
-        assert seen[-1][:2] == (7, 7)
-        assert outcomes[0].out.read_bytes() == answer.content  # by either way the same video
-        assert all(inspect(outcome.out).state == "fits" for outcome in outcomes[:6])
-        assert service.healthy()
+    jobs = [Job(audio=sound, out=tmp_path / f"{seed}.mp4", seed=seed) for seed in range(4, 10)]
+    jobs.append(Job(audio=tmp_path / "none.wav", out=tmp_path / "none.mp4"))
+    seen: list[tuple[int, int, str]] = []
+    outcomes = service.generate(jobs, lambda *step: seen.append(step))
+    assert [outcome.out.name for outcome in outcomes] == [job.out.name for job in jobs]
+    assert [outcome.state for outcome in outcomes] == ["done"] * 6 + ["rejected"]
+    assert seen[-1][:2] == (7, 7)
+    assert outcomes[0].out.read_bytes() == video.read_bytes()  # by either way the same video
+    assert all(inspect(outcome.out).state == "fits" for outcome in outcomes[:6])
+    assert service.healthy()
+
+
+@pytest.mark.cluster
+def test_f28_a_replica_killed_in_the_midst_loses_nothing(
+    service: Client, root: Path, tmp_path: Path, speech: Callable[..., Path]
+) -> None:
+    import signal
+    import time
+
+    from sqlalchemy import func, select
+
+    from serving.client import Client as HttpClient
+    from serving.keys import Keys
+    from serving.ledger import Ledger, executions, sqlite_url
+
+    ledger = Ledger(sqlite_url(root / "ledger.db"))
+    _, key = Keys(ledger).create("test", ["submit", "read"])
+    sound = speech("long.wav", 16_000 * 4)
+    before = _generators(service)
+    assert len(before) == 1
+    with HttpClient(service.url, key) as http:
+        items = [{"audio": "talk", "seed": seed} for seed in range(24)]
+        receipt = http.submit_items(items, {"talk": sound})
+        while http.status(receipt.job).counts["done"] < 2:
+            time.sleep(0.05)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert http.wait(receipt.job, timeout_s=200).counts["done"] == 24
+    with ledger.reading() as connection:
+        assert connection.scalar(select(func.max(executions.c.rendered))) == 1
+    assert len(_generators(service) - before) == 1
+
+
+def _generators(service: Client) -> set[int]:
+    """Processes of the service's replicas that render; their names have a random part, so that they are ours."""
+    import psutil
+
+    name = service._names[0]
+    found = (process.info for process in psutil.process_iter(["pid", "cmdline"]))
+    told = ((info["pid"], " ".join(info["cmdline"] or ())) for info in found)
+    return {pid for pid, line in told if line.startswith("ray::ServeReplica") and name in line and "Generator" in line}
 
 
 @pytest.mark.cluster
@@ -142,13 +176,13 @@ def test_a_bundle_that_does_not_load_is_corrupt_not_a_hanging_deployment(
     service: Client, tmp_path: Path, make_bundle: Callable[..., Path]
 ) -> None:
     from contracts.errors import Corrupt
-    from serving.app import run_local
+    from serving.app import ModelArguments, run_local
 
     def spoil(models: dict) -> None:
         models["face"]["canvas"].mean[0, 3, 4] = float("nan")  # its digest fits: only loading can tell
 
     spoilt = make_bundle(tmp_path, spoil)
-    with pytest.raises(Corrupt, match="mean is not finite"), run_local(spoilt, store=tmp_path / "store"):
+    with pytest.raises(Corrupt, match="mean is not finite"), run_local([ModelArguments(bundle=spoilt)]):
         pytest.fail("it was served")
     assert service.healthy()  # the one that stood before goes on
 
@@ -196,7 +230,7 @@ def test_a_job_whose_replica_dies_is_given_to_another(tmp_path: Path, deaths: in
     from serving.app import Client
 
     handle = Handle(deaths)
-    (outcome,) = Client(handle, "voxface", "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
+    (outcome,) = Client(handle, ["voxface"], "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
     assert (outcome.state, handle.calls) == ("rejected", deaths + 1)
     assert handle.job.out.is_absolute()
 
@@ -206,7 +240,7 @@ def test_replicas_that_keep_dying_are_given_up(tmp_path: Path) -> None:
 
     handle = Handle(ATTEMPTS)
     with pytest.raises(Transient, match="died 3 times"):
-        Client(handle, "voxface", "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
+        Client(handle, ["voxface"], "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
     assert handle.calls == ATTEMPTS
 
 
@@ -215,6 +249,6 @@ def test_errors_of_a_replica_come_back_as_themselves(tmp_path: Path) -> None:
 
     handle = Handle(0, Transient("NO_SPACE: full"))
     with pytest.raises(Transient, match="NO_SPACE") as caught:
-        Client(handle, "voxface", "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
+        Client(handle, ["voxface"], "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
     assert type(caught.value) is Transient
     assert handle.calls == 1
