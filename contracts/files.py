@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from contracts.errors import Misuse, Transient
 
 TEMPORARY = ".tmp-"
+LOCK_FILE = ".lock"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_FAULTS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})  # of a disk, or of one across a network
 
@@ -185,7 +186,7 @@ def lock(folder: Path) -> Iterator[None]:
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with (folder / LOCK_FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -9,11 +9,12 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from contracts.errors import Misuse, Transient
+from contracts.files import LOCK_FILE, lock
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ PROJECT = Path(__file__).resolve().parents[1]  # the code that nodes of a standi
 # set where the nodes were not started by us; their niceness (RAY_worker_niceness) is fixed when they start
 OF_WORKERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GLOG_minloglevel", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 TOKEN = Path("~/.ray/auth_token")
+FOLDER = "voxray-"  # of a local cluster's sockets and logs
 
 
 @contextmanager
@@ -34,10 +36,13 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
     import ray
 
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    temporary: str | None = None
+    held = ExitStack()
     if address == "local":
         # the path of a unix socket may have 107 bytes: a short folder of our own
-        temporary = tempfile.mkdtemp(prefix="vox-", dir=os.environ.get("RAY_TMPDIR"))
+        temporary = tempfile.mkdtemp(prefix=FOLDER, dir=os.environ.get("RAY_TMPDIR"))
+        held.callback(shutil.rmtree, temporary, ignore_errors=True)
+        held.enter_context(lock(Path(temporary)))
+        _sweep(Path(temporary).parent)
         options |= {
             "num_cpus": cpus or max(LEAST_CPUS, os.cpu_count() or 1),
             "include_dashboard": False,
@@ -67,8 +72,7 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
+        held.close()
 
 
 def aside(work: Callable[[], T]) -> T:
@@ -93,6 +97,17 @@ def aside(work: Callable[[], T]) -> T:
     if failed:
         raise failed[0]
     return ended[0]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the folders of local clusters whose run was killed: nobody holds their lock any more."""
+    for left in folder.glob(f"{FOLDER}*"):
+        try:
+            if (left / LOCK_FILE).is_file():  # else it is being made
+                with lock(left):
+                    shutil.rmtree(left, ignore_errors=True)
+        except (Misuse, OSError):  # in use, or somebody else's
+            continue
 
 
 def _keep_private(token: Path) -> None:

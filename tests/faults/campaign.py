@@ -1,6 +1,6 @@
 """``make faults``: the fault matrix of the data, a line per row as it is measured.
 
-Example: python tests/faults/campaign.py --only F1,F8 --quick
+Example: .venv/bin/python tests/faults/campaign.py --only F1,F8 --quick
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import tempfile
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in sys.path]
 
 
 def main() -> int:

@@ -146,7 +146,7 @@ def interrupted(ingest: Ingest, count: int, act: Callable[[subprocess.Popen[str]
 def kill_ingest(folder: Path, count: int) -> Figure:
     """F1: the command's whole tree of processes gets SIGKILL at some moment; then the same command again."""
     rng, cut = random.Random(11), 0
-    with ingesting(folder) as ingest:
+    with ingesting(folder, server=count > CHAIN) as ingest:
 
         def kill(process: subprocess.Popen[str], dataset: Path) -> bool:
             nonlocal cut

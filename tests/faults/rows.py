@@ -62,7 +62,7 @@ ROWS = (
         "exit 75 {count}/{count}, partial 0, identical {count}/{count}",
         commands.full_ingest,
         0,
-        2,
+        1,
     ),
     Row(
         "F6-ledger",

@@ -1,0 +1,53 @@
+"""A local Ray: signals while it starts, and what is left of one whose run was killed."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.files import lock
+from flows import cluster as room
+from flows.cluster import FOLDER, cluster
+from flows.running import Terminated
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where local clusters have their folders; nothing is really started."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr(room, "_keep_private", lambda token: None)
+    return tmp_path
+
+
+def test_a_signal_while_ray_starts_is_ours(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated("SIGTERM")
+
+    def init(**_: Any) -> None:
+        raise SystemExit(signal.SIGTERM)  # what Ray's own handler does
+
+    monkeypatch.setattr("ray.init", init)
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated), cluster():
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not list(folders.iterdir())
+
+
+def test_folders_of_killed_runs_are_removed_and_no_others(folders: Path) -> None:
+    killed, living, young = (folders / f"{FOLDER}{name}" for name in ("killed", "living", "young"))
+    with lock(killed):
+        (killed / "session").mkdir()
+    young.mkdir()
+    (folders / "other").mkdir()
+    with lock(living), cluster():
+        assert not killed.exists()
+        assert {path.name for path in folders.iterdir()} > {living.name, young.name, "other"}
+    assert {path.name for path in folders.iterdir()} == {living.name, young.name, "other"}
