@@ -151,11 +151,14 @@ class Shard:
             raise Corrupt(self.tar, "holds other keys than its record names")
 
     def ledger(self) -> pa.Table:
-        """The shard's ledger. Raises ``Corrupt`` where its digest differs."""
+        """The shard's ledger. Raises ``Corrupt`` where its digest differs, or it is none."""
         actual = sha256_file(self.ledger_file) if self.ledger_file.is_file() else "no file"
         if actual != self.record.ledger_sha256:
             raise Corrupt(self.ledger_file, "is not what its record says", self.record.ledger_sha256, actual)
-        return pq.read_table(self.ledger_file)
+        try:
+            return pq.read_table(self.ledger_file)
+        except (pa.ArrowException, OSError) as error:
+            raise Corrupt(self.ledger_file, f"not a readable ledger: {str(error).splitlines()[0]}") from error
 
     @cached_property
     def offsets(self) -> dict[str, dict[str, tuple[int, int]]]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from contracts.errors import Corrupt
-from contracts.shards import committed, dataset_digest, open_shard, read_shard, write_shard
+from contracts.files import sha256_file
+from contracts.shards import Shard, committed, dataset_digest, open_shard, read_shard, write_shard
 
 
 def lines(keys: list[str]) -> list[dict[str, Any]]:
@@ -125,3 +126,16 @@ def test_links_in_a_tar_are_refused(tmp_path: Path) -> None:
         tar.addfile(link)
     with pytest.raises(Corrupt, match="unexpected member"):
         _ = shard.offsets
+
+
+@pytest.mark.parametrize("damage", [slice(-40, None), slice(0, None)])
+def test_a_ledger_that_is_none_is_corrupt_even_where_its_digest_fits(tmp_path: Path, damage: slice) -> None:
+    make(tmp_path)
+    shard = open_shard(tmp_path, 0)
+    assert shard is not None
+    data = bytearray(shard.ledger_file.read_bytes())
+    data[damage] = bytes(len(data[damage]))
+    shard.ledger_file.write_bytes(data)
+    record = shard.record.model_copy(update={"ledger_sha256": sha256_file(shard.ledger_file)})
+    with pytest.raises(Corrupt, match="not a readable ledger"):
+        Shard(tmp_path, record).ledger()
