@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,14 +71,23 @@ def read_plan(dataset: Path) -> tuple[list[PlannedRow], int] | None:
     Raises ``Corrupt`` where the file cannot be read.
     """
     path = dataset / PLAN_FILE
-    if not path.exists():
+    try:
+        status = path.stat()
+    except FileNotFoundError:
         return None
+    rows, per_shard = _read(path.resolve(), (status.st_ino, status.st_mtime_ns, status.st_size))
+    return list(rows), per_shard
+
+
+@lru_cache(maxsize=1)  # one command asks for it several times, and the rows of a large corpus take seconds to read
+def _read(path: Path, mark: tuple[int, int, int]) -> tuple[tuple[PlannedRow, ...], int]:
+    """The plan at ``path``, whose file bears ``mark`` (inode, time, size). Rows are frozen: they may be shared."""
     try:
         table = pq.read_table(path)
-        rows = [
+        rows = tuple(
             PlannedRow.model_validate(line | {"values": Row.model_validate_json(line["values"])})
             for line in table.to_pylist()
-        ]
+        )
         return rows, int(table.schema.metadata[b"rows_per_shard"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise Corrupt(path, f"not a readable plan: {error}") from error

@@ -59,7 +59,7 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError) as error:
             raise Misuse(f"--address {address}: no Ray cluster answers there: {_line(error)}") from error
-        except RuntimeError as error:
+        except Exception as error:  # Ray raises no narrower one where a node is not up within 30 s of a busy machine
             raise Transient(f"Ray did not start: {_line(error)}") from error
         except SystemExit as ending:
             if in_main and ending.code == signal.SIGTERM and callable(terminate):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import Misuse
 from contracts.index import read_index
 from contracts.manifest import Row
 from contracts.plan import PLAN_FILE, read_plan
 from contracts.reasons import Reason
+
+if TYPE_CHECKING:
+    from preprocessing.build import IngestSettings
 
 FORMS = "failed, rejected:REASON or all-rejected"
 
@@ -44,6 +47,15 @@ def choose(dataset: Path, which: str) -> Retry:
         raise Misuse(f"{dataset / PLAN_FILE} does not exist: there is nothing to try again, run voxface ingest first")
     before = {key: now for key, (ended, now) in standing(dataset).items() if ended == state and reason in ("", now)}
     return Retry(before, [row.values for row in plan[0] if row.key in before and row.reason is not None])
+
+
+def stale_shards(dataset: Path, settings: IngestSettings, keys: frozenset[str]) -> int:
+    """How many of the shards that hold ``keys`` were made by other steps than today's: all their rows are made anew."""
+    from preprocessing.accounts import pending, planned_shards
+
+    shards = planned_shards(dataset)
+    holding = {number: rows for number, rows in shards.items() if any(row.key in keys for row in rows)}
+    return len(pending(dataset, settings, holding))
 
 
 def standing(dataset: Path) -> dict[str, tuple[str, str]]:

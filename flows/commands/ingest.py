@@ -228,7 +228,7 @@ def _unless_done(run: Run, job: flow.IngestJob) -> dict[str, Any]:
 
 def _try_again(run: Run, job: flow.IngestJob, which: str) -> None:
     """Redo the rows that ``which`` names; all other samples stay as they are, byte for byte."""
-    from flows.retry import choose
+    from flows.retry import choose, stale_shards
 
     retry = choose(job.dataset, which)
     job = replace(job, rows=list(retry.planned_anew), again=retry)
@@ -240,6 +240,9 @@ def _try_again(run: Run, job: flow.IngestJob, which: str) -> None:
         run.note(f"nothing to do: no row of {job.dataset} is {which}")
         run.finish(flow.summary(job.dataset))
         return
+    stale = stale_shards(job.dataset, job.settings, retry.keys)
+    if stale:
+        run.note(f"{stale} of their shards were made by other steps: all rows of these are made anew")
     with run.progress("plan") as plan, run.progress("ingest") as shards:
         result = flow.ingest(job, plan, shards)
     tried = result["tried_again"]

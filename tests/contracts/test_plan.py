@@ -35,3 +35,18 @@ def test_a_damaged_plan_is_corrupt(tmp_path: Path, data: bytes) -> None:
 
 def test_rows_do_not_move() -> None:
     assert [shard_of(row, 2) for row in range(5)] == [0, 0, 1, 1, 2]
+
+
+def test_a_plan_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    values = Row(file="a.mp4")
+    rows = [PlannedRow(row=0, shard=0, key=values.key, values=values)]
+    write_plan(tmp_path, rows, 8)
+    first = read_plan(tmp_path)
+    assert first is not None
+    first[0].clear()  # a reader's own list
+    assert read_plan(tmp_path) == (rows, 8)
+    write_plan(tmp_path, rows, 9)
+    assert read_plan(tmp_path) == (rows, 9)
+    (tmp_path / PLAN_FILE).write_bytes(b"no plan")
+    with pytest.raises(Corrupt):
+        read_plan(tmp_path)

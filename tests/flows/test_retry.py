@@ -11,7 +11,7 @@ import pytest
 from contracts.errors import Misuse
 from contracts.manifest import row_from
 from contracts.shards import open_shard
-from flows.retry import choose, outcome
+from flows.retry import choose, outcome, stale_shards
 from preprocessing.accounts import planned_shards
 from preprocessing.build import IngestSettings
 from preprocessing.plan import plan_dataset
@@ -89,6 +89,13 @@ def test_a_failed_row_is_redone_and_its_neighbours_keep_their_bytes(dataset: Pat
     assert after is not None
     assert after.read(kept) == sample
     assert len(after.record.keys) == 2
+
+
+def test_shards_of_other_steps_are_told_of(dataset: Path) -> None:
+    keys = choose(dataset, "failed").keys
+    assert stale_shards(dataset, SETTINGS, keys) == 0
+    assert stale_shards(dataset, IngestSettings(rows_per_shard=4, jpeg_quality=90), keys) == 1
+    assert stale_shards(dataset, IngestSettings(rows_per_shard=4, jpeg_quality=90), frozenset()) == 0
 
 
 def test_a_file_that_has_come_is_planned_and_made(dataset: Path, sources: Path) -> None:
