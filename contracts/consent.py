@@ -28,7 +28,9 @@ LONGEST = 2000  # characters of a consent
 PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,39}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 EVIDENCE = re.compile(r"sha256:[0-9a-f]{64}")
-NO_LICENCE = frozenset({"unknown", "unclear", "none", "n/a", "?", "-"})  # what people write where they know of none
+NO_LICENCE = frozenset(
+    {"unknown", "unclear", "none", "none stated", "not stated", "n/a", "?", "-"}
+)  # what people write where they know of none
 Fact = Literal["speaker", "gender", "age", "language", "licence", "consent"]
 REASONS = (Reason.BAD_MANIFEST, Reason.NO_CONSENT, Reason.LICENCE)  # that a policy gives
 

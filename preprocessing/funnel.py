@@ -63,7 +63,10 @@ def costs(kept: pa.Table, rules: Sequence[str]) -> str:
             plots.append(f"<figure>{plot}<figcaption>{html.escape(said)}</figcaption></figure>")
     if not plots:
         return "<h2>What each threshold costs</h2><p>No rule compares a score with a number.</p>"
-    says = "Samples left, of those that have the score, if the threshold stood there; dashed: where it stands."
+    says = (
+        "Samples left, of those that have the score, if the threshold stood there; dashed: where it stands. "
+        "Each comparison by itself: a rule with 'or' refuses fewer; what the rules refuse together stands above."
+    )
     return f'<h2>What each threshold costs</h2><p class="dim">{says}</p><div class="plots">{"".join(plots)}</div>'
 
 

@@ -113,7 +113,7 @@ def test_a_policy_asks_in_order_and_names_what_is_missing():
     assert policy.verdict(row_from(row)) == (Reason.NO_CONSENT, "no consent is stated")
     row |= {"consent": "given; purpose=training; until=2026-11-21"}
     assert policy.verdict(row_from(row)) == (Reason.LICENCE, "no licence is stated")
-    assert policy.verdict(row_from(row | {"licence": "unknown"})) == (Reason.LICENCE, "no licence is stated")
+    assert policy.verdict(row_from(row | {"licence": "None stated"})) == (Reason.LICENCE, "no licence is stated")
     assert "'MIT' is not among the allowed" in policy.verdict(row_from(row | {"licence": "MIT"}))[1]
     assert policy.verdict(row_from(row | {"licence": "cc-by-4.0 "})) is None
     later = policy.model_copy(update={"day": date(2026, 11, 22)})
