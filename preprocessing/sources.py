@@ -196,7 +196,7 @@ class Sources:
 
     def _info(self, name: str) -> dict[str, Any]:
         store, base = _store(self.root)
-        with _judged(name):
+        with _judged(name or self.root):
             info: dict[str, Any] = store.info(f"{base}/{name}" if name else base)
             return info
 
