@@ -142,7 +142,9 @@ class Decoding:
         check_sound(sound, length)
         samples = np.clip(np.rint(sound * 32768.0), -32768, 32767).astype(np.int16)
         self._sound = np.pad(samples, (0, length - len(samples)))
-        self._source_frames = counts["video"]
+        # at the end of a span ffmpeg's threads run ahead by a frame or not, as the machine has time: that count would
+        # make the ledger's bytes depend on it
+        self._source_frames = counts["video"] if self._whole else round(self.count / FPS * self._found.fps)
 
     def _stopped(self, refusal: Reject) -> Reject:
         self._child.kill()
@@ -157,7 +159,7 @@ class Decoding:
 
     @property
     def source_frames(self) -> int:
-        """Frames decoded from the file, before the change of rate."""
+        """Frames decoded from the file, before the change of rate; of a span, those it holds at the file's rate."""
         if self._sound is None:
             raise RuntimeError("the frames are counted only once every frame has been read")
         return self._source_frames

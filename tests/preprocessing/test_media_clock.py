@@ -217,3 +217,9 @@ def test_limits_hold(talking):
             probe(path, limits)
         assert refused.value.reason == reason
     assert probe(path, Limits(duration_s=1.9), start_s=0.5, end_s=1.5).duration_s == pytest.approx(2.0, abs=0.03)
+
+
+def test_the_frames_of_a_span_are_those_it_holds_however_far_ffmpeg_ran_ahead(talking):
+    with decode(probe(talking("a.mp4", seconds=3, rate="30")), start_s=0.5, end_s=1.5) as decoding:
+        assert len(list(decoding)) == 25
+    assert decoding.source_frames == 30
