@@ -37,7 +37,7 @@ from contracts.shards import Shard, open_shard
 from preprocessing.build import IngestSettings
 from preprocessing.corpora import read_manifest
 from preprocessing.plan import plan_dataset
-from preprocessing.run import make_shard
+from preprocessing.shard import ShardTask, make_shard
 
 TARGET_RATIO = 1.4
 TARGET_RATE = 42.0  # source frames per CPU-second: twice what separate tools reach for the same outputs
@@ -85,6 +85,12 @@ def main() -> int:
         cost.parts.update({part: seconds * share for part, seconds in meter.seconds.items()})
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(40)
+    if options.each:
+        for cost in sorted(costs, key=lambda cost: cost.ours / cost.limit.seconds if cost.limit else 0.0):
+            assert cost.limit is not None
+            most = ", ".join(f"{part} {seconds:.2f}" for part, seconds in cost.parts.most_common(5))
+            ratio = f"{cost.ours:6.2f} s {cost.limit.seconds:6.2f} s {cost.ours / cost.limit.seconds:6.2f}"
+            print(f"{ratio}  {cost.planned.values.file} ({most})")
     return tell(board, name, costs, options.repeat, started)
 
 
@@ -93,6 +99,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--files", type=int, metavar="N", help="only N of the clips, evenly chosen")
     parser.add_argument("--only", metavar="TEXT", help="only the clips that have TEXT in their names")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="measure every file N times (default: 1)")
+    parser.add_argument("--each", action="store_true", help="also a line per file")
     parser.add_argument("--profile", action="store_true", help="also list Python's functions by their own time")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -122,7 +129,8 @@ def made_demo() -> Path:
 
 def ingest(dataset: Path, root: Path, row: PlannedRow) -> Shard:
     """Build the row's shard as a worker of ingestion does."""
-    for _ in make_shard(dataset, root, row.shard, [row], SETTINGS):
+    task = ShardTask(dataset, root, row.shard, [row], SETTINGS, again=frozenset({row.key}))
+    for _ in make_shard(task):
         pass
     shard = open_shard(dataset, row.shard)
     assert shard is not None
@@ -166,7 +174,7 @@ def start_up(heaviest: Cost, root: Path) -> dict[str, float]:
 
 def worker(row: Path, root: Path) -> int:
     """A worker process of its own with one row."""
-    from preprocessing.run import _tools
+    from preprocessing.shard import _tools
 
     planned = PlannedRow.model_validate_json(row.read_bytes())
     tools = _tools()

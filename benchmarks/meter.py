@@ -25,16 +25,16 @@ PLACES = {
     "mesh": ("preprocessing.landmarks:FaceMesh.find", "preprocessing.landmarks:FaceMesh.reset"),
     "region": ("preprocessing.landmarks:Follower.follow",),
     "pocket": ("preprocessing.pockets:Pockets.add", "preprocessing.pockets:Spool.read"),
-    "warp": ("preprocessing.pockets:warp",),
+    "warp": ("preprocessing.picture:Picture.warped",),
     "encode": ("preprocessing.steps:encode_jpeg",),
-    "cuts": ("preprocessing.shots:Cuts.begins",),
+    "cuts": ("preprocessing.picture:Picture.thin", "preprocessing.shots:Cuts.begins"),
     "scores": (
         "preprocessing.quality:Stillness.see",
         "preprocessing.quality:Sharpness.see",
         "preprocessing.steps:Measure.__call__",
     ),
     "pack": ("preprocessing.steps:encode",),
-    "commit": ("preprocessing.run:write_shard",),
+    "commit": ("preprocessing.shard:write_shard",),
 }
 
 

@@ -83,9 +83,9 @@ class FaceFinder:
         found = self.hog(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 1)
         return [Face(f.x0, f.y0, f.x1, f.y1, "hog-clahe") for f in found]
 
-    def cnn(self, image: np.ndarray) -> list[Face]:
-        """Faces that dlib's MMOD network sees: slow, good at turned heads."""
-        small, scale = _shrunk(image, CNN_SIDE)
+    def cnn(self, image: np.ndarray, longest: int = CNN_SIDE) -> list[Face]:
+        """Faces that dlib's MMOD network sees on a copy of ``longest`` px at most: slow, good at turned heads."""
+        small, scale = _shrunk(image, longest)
         boxes = [found.rect for found in self._cnn(small, 0)]
         return _widest_first(
             Face(b.left() / scale, b.top() / scale, b.right() / scale, b.bottom() / scale, "mmod") for b in boxes

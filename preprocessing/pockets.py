@@ -3,63 +3,75 @@
 from __future__ import annotations
 
 import errno
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from contracts.errors import Transient
 from preprocessing.crop import LARGEST, align, crop_side
 from preprocessing.faces import Face
-from preprocessing.warp import from_part, reach, warp
+from preprocessing.picture import Picture
+from preprocessing.warp import from_part, reach
 
 IN_MEMORY = 256 << 20  # bytes; beyond them the pockets of a clip lie in an unnamed temporary file
 MARGIN = 0.12  # of the crop's reach on each side: smoothing moves the crop after the pocket was cut
 FIRST = 2.6  # of a detector box's width, where no points have been found yet
-FINER = 1.15  # of the largest crop's scale: a pocket is no finer than the crop needs
+SIGHTS = (33, 263, 1, 168)  # outer corners of the eyes, tip and bridge of the nose: nothing that speech moves
+STEADY = 0.01  # of the pocket's side: while none of those moves further, the pocket stays
+FINER = 1.1  # of the largest crop's scale: a pocket is no finer than the crop needs
 
 
 @dataclass(frozen=True)
 class _Pocket:
-    offset: int
-    shape: tuple[int, ...]
+    planes: list[int]  # their numbers in the spool
+    matrix: np.ndarray | None  # of the picture
     x0: int
     y0: int
-    scale: float
+    scale: tuple[float, float]  # of x and y
 
 
 class Spool:
-    """Bytes put aside while a clip is decoded: in memory first, then in an unnamed temporary file.
+    """Planes put aside while a clip is decoded: in memory first, then in an unnamed temporary file.
 
-    About 1 MB a frame for faces of 512 px and more. Raises ``Transient`` where the disk is full.
+    About 0.5 MB a frame for faces of 512 px and more. Raises ``Transient`` where the disk is full.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by close)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._held: dict[int, np.ndarray] = {}  # by number
+        self._offsets: dict[int, tuple[int, tuple[int, ...]]] = {}  # in the file, and shapes
+        self.size = 0  # bytes put aside so far
 
-    def write(self, data: np.ndarray) -> int:
-        """Put ``data`` (contiguous) aside; return where."""
-        try:
-            offset = self._file.seek(0, 2)
-            self._file.write(data.data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Transient(f"NO_SPACE: {tempfile.gettempdir()}: free some space, or set TMPDIR") from error
-            raise
-        return offset
+    def write(self, plane: np.ndarray) -> int:
+        """Put a copy of ``plane`` aside; return its number."""
+        number = len(self._held) + len(self._offsets)
+        if self.size + plane.nbytes <= IN_MEMORY:
+            self._held[number] = plane.copy()
+        else:
+            try:
+                self._offsets[number] = (self._file.seek(0, 2), plane.shape)
+                self._file.write(np.ascontiguousarray(plane).data)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise Transient(f"NO_SPACE: {tempfile.gettempdir()}: free some space, or set TMPDIR") from error
+                raise
+        self.size += plane.nbytes
+        return number
 
-    @property
-    def size(self) -> int:
-        """Bytes put aside so far."""
-        return self._file.seek(0, 2)
-
-    def read(self, offset: int, count: int) -> bytes:
+    def read(self, number: int) -> np.ndarray:
+        """The plane that was put aside under ``number``."""
+        if number in self._held:
+            return self._held[number]
+        offset, shape = self._offsets[number]
         self._file.seek(offset)
-        return self._file.read(count)
+        return np.frombuffer(self._file.read(math.prod(shape)), np.uint8).reshape(shape)
 
     def close(self) -> None:
+        """Free it all."""
+        self._held.clear()
         self._file.close()
 
 
@@ -73,23 +85,29 @@ class Pockets:
         (x, y) = face.centre
         self._low, self._high = np.array([x - half, y - half]), np.array([x + half, y + half])
         self._scale = min(1.0, FINER * LARGEST / (2 * half))
+        self._sights: np.ndarray | None = None  # [4, 2], where the pocket was last aimed
 
-    def add(self, image: np.ndarray, points: np.ndarray | None) -> None:
-        """Keep the pocket of ``image`` (uint8 [H, W, 3]) around ``points`` [478, 3], or around the last known place."""
+    def add(self, image: Picture | np.ndarray, points: np.ndarray | None) -> None:
+        """Keep the pocket of ``image`` (or uint8 RGB [H, W, 3]) around ``points`` [478, 3], or the last known place."""
         if points is not None:
             self._aim(points)
-        height, width = image.shape[:2]
-        x0, y0 = np.clip(np.floor(self._low), 0, (width - 2, height - 2)).astype(int)
-        x1, y1 = np.clip(np.ceil(self._high), (x0 + 2, y0 + 2), (width, height)).astype(int)
-        part = image[y0:y1, x0:x1]
+        picture = Picture.of(image)
+        limit = np.array([picture.width, picture.height])
+        low = np.clip(np.floor(self._low / 2) * 2, 0, (limit - 2) // 2 * 2).astype(int)
+        high = np.minimum(np.maximum(np.ceil(self._high / 2) * 2, low + 2), limit).astype(int)
+        part, size = picture.part(*low.tolist(), *high.tolist()), high - low
         if self._scale < 1.0:
-            size = (max(1, round((x1 - x0) * self._scale)), max(1, round((y1 - y0) * self._scale)))
-            part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        part = np.ascontiguousarray(part)
-        offset = self._spool.write(part)
-        self._pockets.append(_Pocket(offset, part.shape, int(x0), int(y0), self._scale))
+            small = np.maximum(2, 2 * np.rint(size * self._scale / 2)).astype(int)
+            part, size = part.resized(*small.tolist()), small
+        numbers = [self._spool.write(plane) for plane in part.planes]
+        scale = size / (high - low)
+        self._pockets.append(_Pocket(numbers, picture.matrix, *low.tolist(), (scale[0], scale[1])))
 
     def _aim(self, points: np.ndarray) -> None:
+        sights = points[SIGHTS, :2]
+        if self._sights is not None and np.abs(sights - self._sights).max() < STEADY * (self._high - self._low).max():
+            return
+        self._sights = sights
         side = crop_side(points[None])
         matrix = align(points[None], side)[0]
         low, high = reach(matrix, (side, side))
@@ -100,9 +118,8 @@ class Pockets:
     def crops(self, matrices: np.ndarray, side: int) -> Iterator[np.ndarray]:
         """The crops, uint8 [side, side, 3] one after another, for affines [T, 2, 3] from source pixels."""
         for pocket, matrix in zip(self._pockets, matrices, strict=True):
-            data = self._spool.read(pocket.offset, int(np.prod(pocket.shape)))
-            part = np.frombuffer(data, np.uint8).reshape(pocket.shape)
-            yield warp(part, from_part(matrix, pocket.x0, pocket.y0, pocket.scale), (side, side))
+            part = Picture(tuple(self._spool.read(number) for number in pocket.planes), pocket.matrix)
+            yield part.warped(from_part(matrix, pocket.x0, pocket.y0, pocket.scale), side)
 
     def __len__(self) -> int:
         return len(self._pockets)

@@ -13,7 +13,6 @@ from preprocessing.warp import warp
 SHARPNESS_SIDE = 256
 SHARPNESS_EVERY = 5  # frames: neighbours are alike
 SAME = 0.05  # grey levels of 255: a frozen picture, coded again, differs by less
-STRIDE = 6  # pixels between those compared
 NOSE_WINGS = (48, 278)
 CLOSED, LONGEST_BLINK = 0.6, 12  # share of the median opening; frames
 UPRIGHT_PITCH = 8.0  # degrees by which nose wings stand before the forehead on a face that looks ahead
@@ -77,17 +76,16 @@ class Sharpness:
 
 
 class Stillness:
-    """Share of frames that equal the one before, on every sixth pixel of the whole picture."""
+    """Share of frames that equal the one before, on a few pixels (``shots.STRIDE``) of the whole picture."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
         self._same = self._seen = 0
 
-    def see(self, image: np.ndarray) -> None:
-        """Look at a frame, uint8 [H, W, 3]."""
-        thin = image[::STRIDE, ::STRIDE].astype(np.int16)
+    def see(self, thin: np.ndarray) -> None:
+        """Look at the pixels kept of a frame, uint8 [h, w, 3]."""
         if self._last is not None:
-            self._same += bool(np.abs(thin - self._last).mean() < SAME)
+            self._same += cv2.norm(thin, self._last, cv2.NORM_L1) < SAME * thin.size
             self._seen += 1
         self._last = thin
 

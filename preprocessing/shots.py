@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 STRIDE = 6  # pixels between those compared
@@ -15,11 +16,11 @@ class Cuts:
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
 
-    def begins(self, image: np.ndarray) -> bool:
-        """Whether ``image`` (uint8 [H, W, 3]) is the first of a new shot; the very first frame is none."""
-        thin = image[::STRIDE, ::STRIDE].astype(np.float32).ravel()
+    def begins(self, thin: np.ndarray) -> bool:
+        """Whether a frame begins a new shot, by every sixth of its pixels, uint8 [h, w, 3]; the very first does not."""
         last, self._last = self._last, thin
-        if last is None or float(np.abs(thin - last).mean()) < CHANGE:
+        if last is None or cv2.norm(thin, last, cv2.NORM_L1) < CHANGE * thin.size:
             return False
-        a, b = thin - thin.mean(), last - last.mean()
+        a, b = (each.astype(np.float32).ravel() for each in (thin, last))
+        a, b = a - a.mean(), b - b.mean()
         return float(a @ b) < ALIKE * float(np.sqrt((a @ a) * (b @ b)))

@@ -17,6 +17,7 @@ from contracts.plan import PlannedRow
 from contracts.reasons import Reason
 from preprocessing.faces import Face, FaceFinder, choose
 from preprocessing.landmarks import FaceMesh, Follower, face_width
+from preprocessing.picture import Picture
 from preprocessing.pockets import Pockets, Spool
 
 MOST_FACES = 8  # of a crowd, the widest
@@ -97,7 +98,7 @@ class Tools:
         require_size(float(face_width(points)), limits)
         return points, face
 
-    def fitting(self, image: np.ndarray, faces: list[Face]) -> list[Face]:
+    def fitting(self, image: Picture | np.ndarray, faces: list[Face]) -> list[Face]:
         """Those of several ``faces`` in ``image`` that the mesh fits: detectors see faces in folds of cloth."""
         if len(faces) < 2:
             return faces

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 
 REPLICATE = cv2.BORDER_REPLICATE  # beyond the picture its edge goes on
+# Inverse of the cubic B-spline (1, 4, 1) / 6: sqrt(3) z^abs(k), z = sqrt(3) - 2 (Unser, 1999), where above 1 %.
+SPLINE = np.sqrt(3) * (np.sqrt(3) - 2) ** np.abs(np.arange(-4, 5))
+SPLINE /= SPLINE.sum()
 MARGIN = 8  # px read around what a warp needs, for the bicubic kernel after averaging
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int = REPLICATE) -> np.ndarray:
-    """``image`` [H, W, 3] through the affine ``matrix`` [2, 3] to ``size`` (height, width), without aliasing.
+def warp(
+    image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int = REPLICATE, *, smooth: bool = True
+) -> np.ndarray:
+    """``image`` [H, W] or [H, W, 3] through the affine ``matrix`` [2, 3] to ``size`` (height, width), without aliasing.
 
-    Pixel centres lie at integers. Shrinking averages areas first; the rest is bicubic.
+    Pixel centres lie at integers. Shrinking averages areas first; the rest is cubic, or bilinear unless ``smooth``.
     """
     matrix = np.asarray(matrix, np.float64)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -24,9 +31,47 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: i
         x, y = width / small[0], height / small[1]  # source pixel = x * (small pixel + 0.5) - 0.5
         shift = matrix[:, :2] @ (0.5 * np.array([x, y]) - 0.5) + matrix[:, 2]
         matrix = np.column_stack([matrix[:, :2] * (x, y), shift])
-    return np.asarray(
-        cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_CUBIC, borderMode=border, borderValue=0)
-    )
+    if not smooth:
+        return _affine(image, matrix, size, cv2.INTER_LINEAR, border)
+    if image.dtype != np.uint8 or not splines():
+        return np.asarray(
+            cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_CUBIC, borderMode=border, borderValue=0)
+        )
+    image, matrix = _cut(image, matrix, size)
+    coefficients = cv2.sepFilter2D(image, cv2.CV_32F, SPLINE, SPLINE, borderType=REPLICATE)
+    return np.asarray(cv2.add(_affine(coefficients, matrix, size, cv2.INTER_CUBIC, border), 0, dtype=cv2.CV_8U))
+
+
+@cache
+def splines() -> bool:
+    """Whether OpenCV's fast bicubic warp here is Intel's, a cubic B-spline through coefficients, not through pixels.
+
+    With coefficients from ``SPLINE`` it is nearer to the ideal than OpenCV's own kernel, at two thirds of the time.
+    """
+    point = np.zeros((9, 9), np.float32)
+    point[4, 4] = 36.0
+    row = _affine(point, np.eye(2, 3), (9, 9), cv2.INTER_CUBIC, REPLICATE)[4]
+    return bool(np.allclose(row[2:7], (0, 4, 16, 4, 0), atol=1e-3))
+
+
+def _affine(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], how: int, border: int) -> np.ndarray:
+    """OpenCV's warp, by Intel's code where there is any: quicker, and places are not rounded to 1/32 pixel."""
+    before = cv2.ipp.useIPP_NotExact()
+    cv2.ipp.setUseIPP_NotExact(True)
+    try:
+        return np.asarray(
+            cv2.warpAffine(image, matrix, (size[1], size[0]), flags=how, borderMode=border, borderValue=0)
+        )
+    finally:
+        cv2.ipp.setUseIPP_NotExact(before)
+
+
+def halved(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``image`` made half as large, by averages, as long as it stays at least as large as ``size`` (width, height)."""
+    while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:
+        even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+        image = cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return image
 
 
 def _cut(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +91,8 @@ def reach(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     return source.min(axis=0), source.max(axis=0)
 
 
-def from_part(matrix: np.ndarray, x0: float, y0: float, scale: float = 1.0) -> np.ndarray:
-    """``matrix`` for a picture that was cut at (x0, y0) and then scaled by ``scale``."""
-    shift = matrix[:, 2] + matrix[:, :2] @ (np.array([x0, y0]) + 0.5 / scale - 0.5)
-    return np.column_stack([matrix[:, :2] / scale, shift])
+def from_part(matrix: np.ndarray, x0: float, y0: float, scale: float | tuple[float, float] = 1.0) -> np.ndarray:
+    """``matrix`` for a picture that was cut at (x0, y0) and then scaled by ``scale`` (of x and y, where two)."""
+    factor = np.broadcast_to(np.asarray(scale, np.float64), 2)
+    shift = matrix[:, 2] + matrix[:, :2] @ (np.array([x0, y0]) + 0.5 / factor - 0.5)
+    return np.column_stack([matrix[:, :2] / factor, shift])

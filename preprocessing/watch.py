@@ -15,9 +15,10 @@ from contracts.reasons import Reason
 from contracts.sample import FPS, SAMPLES_PER_FRAME
 from preprocessing.faces import Face, choose, nearest, rivals
 from preprocessing.landmarks import FaceMesh, Follower, empty, fill
+from preprocessing.picture import Picture
 from preprocessing.pockets import Pockets, Spool
 from preprocessing.quality import Stillness
-from preprocessing.shots import Cuts
+from preprocessing.shots import STRIDE, Cuts
 from preprocessing.step import OF_MEDIA, Clip, Tools, place
 from preprocessing.sync import correlate
 
@@ -44,7 +45,7 @@ class Track:
         self._follower = Follower(mesh, tools.finder, face)
         self._points: list[np.ndarray | None] = []
 
-    def see(self, image: np.ndarray) -> None:
+    def see(self, image: Picture) -> None:
         points = self._follower.follow(image)
         self._points.append(points)
         self.pockets.add(image, points)
@@ -66,13 +67,13 @@ class Shot:
         self.refusal: Reject | None = None
         self.still = Stillness()
         self._tools, self._row, self._spool = tools, row, spool
-        self._held: list[np.ndarray] = []
+        self._held: list[Picture] = []
         self._tracks: list[Track] = []
 
-    def see(self, image: np.ndarray) -> None:
-        """Look at the next frame, uint8 [H, W, 3]."""
+    def see(self, image: Picture, thin: np.ndarray) -> None:
+        """Look at the next frame, of which ``thin`` is every sixth pixel."""
         number, self.frames = self.frames, self.frames + 1
-        self.still.see(image)
+        self.still.see(thin)
         for track in self._tracks:
             track.see(image)
         if self._tracks or self.refusal:
@@ -80,9 +81,9 @@ class Shot:
         self._held.append(image)
         faces: list[Face] = []
         if number == 0:
-            faces = self._tools.finder.first(image) or self._tools.finder.clahe(image)
+            faces = self._tools.finder.first(image.rgb) or self._tools.finder.clahe(image.rgb)
         elif number in LATER:
-            faces = self._tools.finder.hog(image)
+            faces = self._tools.finder.hog(image.rgb)
         if faces:
             self._begin(faces)
         elif number == LATER[-1] or (number + 2) * image.nbytes > HELD_BYTES:
@@ -95,7 +96,7 @@ class Shot:
         faces: list[Face] = []
         for look in (self._tools.finder.cnn, self._tools.finder.blaze):
             for image in (self._held[0], self._held[-1]):
-                faces = faces or look(image)
+                faces = faces or look(image.rgb)
         if not faces and self._row.box is not None:
             faces = [_box(self._row.box, self._held[0])]
         if faces:
@@ -132,8 +133,7 @@ class Shot:
     def _begin(self, faces: list[Face]) -> None:
         """Follow the faces that may be meant, from the shot's first frame on."""
         self.faces = len(faces)
-        height, width = self._held[0].shape[:2]
-        point = place(self._row, width, height)
+        point = place(self._row, self._held[0].width, self._held[0].height)
         chosen = [nearest(faces, *point)] if point else rivals(self._tools.fitting(self._held[-1], faces))
         if len(chosen) > MOST_RIVALS:
             try:
@@ -178,11 +178,12 @@ class Watch:
         with media.decode(probe, self._limits, start_s=row.start_s, end_s=row.end_s) as decoding:
             clip.frames, clip.start_s, clip.end_s = decoding.count, decoding.start_s, decoding.end_s
             # a missing face stops no decoding: a fault in the file comes before it
-            for number, image in enumerate(decoding):
-                if cuts.begins(image):
+            for number, image in enumerate(decoding.pictures()):
+                thin = image.thin(STRIDE)
+                if cuts.begins(thin):
                     shots[-1].end()
                     shots.append(Shot(self._tools, row, number, clip.spool))
-                shots[-1].see(image)
+                shots[-1].see(image, thin)
             shots[-1].end()
             sound = decoding.sound
             clip.source["source_frames"] = decoding.source_frames
@@ -217,6 +218,6 @@ def _gap(probe: Probe, row: Row) -> float:
     return abs(lengths[0] - lengths[1])
 
 
-def _box(box: tuple[float, float, float, float], image: np.ndarray) -> Face:
-    height, width = image.shape[:2]
+def _box(box: tuple[float, float, float, float], image: Picture) -> Face:
+    width, height = image.width, image.height
     return Face(box[0] * width, box[1] * height, box[2] * width, box[3] * height, "box")

@@ -19,6 +19,7 @@ from preprocessing.media.graph import clip_argv
 from preprocessing.media.probe import Probe
 from preprocessing.media.process import GRACE_S, Budget, Child, Drain
 from preprocessing.media.verdict import check_sound, judge
+from preprocessing.picture import Picture, to_rgb
 
 PIPE_BYTES = 1 << 20
 HALF_FRAME_S = 0.5 / FPS
@@ -48,6 +49,7 @@ class Decoding:
         self.start_s = start_s
         self.end_s = start_s + count / FPS
         self._found = found
+        self._matrix = None if found.space is None else to_rgb(found.space)
         self._budget = Budget(limits.decode_deadline_s)
         self._whole = whole
         self._sound: np.ndarray | None = None
@@ -96,7 +98,12 @@ class Decoding:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Each frame once, uint8 [H, W, 3]; every array is the caller's own."""
-        last: np.ndarray | None = None
+        for picture in self.pictures():
+            yield picture.rgb.copy() if picture.matrix is None else picture.rgb
+
+    def pictures(self) -> Iterator[Picture]:
+        """Each frame once as the decoder left it: three planes where the file has 4:2:0, RGB elsewhere."""
+        last: Picture | None = None
         given = 0
         while given < self.count and (frame := self._frame()) is not None:
             last = frame
@@ -106,12 +113,13 @@ class Decoding:
         while given < self.count:
             assert last is not None
             given += 1
-            yield last.copy()
+            yield last
 
-    def _frame(self) -> np.ndarray | None:
+    def _frame(self) -> Picture | None:
         """The next frame; ``None`` where there is none."""
-        frame = np.empty((self.height, self.width, 3), np.uint8)
-        rest = frame.data.cast("B")
+        area = self.width * self.height
+        frame = np.empty(area * 3 if self._matrix is None else area + area // 2, np.uint8)
+        rest = frame.data
         while rest:
             with self._budget.spend():
                 ready = self._poll.poll(max(self._budget.left, 0.0) * 1000)
@@ -121,7 +129,10 @@ class Decoding:
             if size == 0:
                 return None
             rest = rest[size:]
-        return frame
+        if self._matrix is None:
+            return Picture((frame.reshape(self.height, self.width, 3),))
+        colours = frame[area:].reshape(2, self.height // 2, self.width // 2)
+        return Picture((frame[:area].reshape(self.height, self.width), *colours), self._matrix)
 
     def _finish(self, given: int) -> None:
         """Wait for the end; raise unless all that the file promised was decoded."""

@@ -15,6 +15,7 @@ from contracts.limits import Limits
 from contracts.reasons import Reason
 from preprocessing.media.boxes import Index, read_index
 from preprocessing.media.process import collect
+from preprocessing.picture import SHARES
 
 Need = Literal["video", "audio"]
 
@@ -58,6 +59,7 @@ class Probe:
     width: int  # upright; 0 without video
     height: int
     rotation: int  # degrees clockwise by which stored pictures are turned: 0, 90, 180, 270
+    space: int | None  # of colour, ffmpeg's number, where pictures are given out as 4:2:0; None: they are as RGB
     fps: float  # mean rate of the pictures shown; 0 without video
     origin_s: float  # the container's own time stamp at which the clock here reads 0
     shown_s: np.ndarray = field(repr=False, compare=False)  # float64 [pictures shown]: when, ascending
@@ -126,6 +128,7 @@ def probe(
         width=width,
         height=height,
         rotation=video["rotation"] if video else 0,
+        space=_space(video, width, height) if video else None,
         fps=len(shown) / length if length > 0 else 0.0,
         origin_s=origin,
         shown_s=shown,
@@ -156,6 +159,12 @@ def _upright(video: dict[str, Any]) -> tuple[int, int]:
     elif 0 < aspect < 1 / (1 + SQUARE):
         height = round(height / aspect)
     return (height, width) if video["rotation"] in (90, 270) else (width, height)
+
+
+def _space(video: dict[str, Any], width: int, height: int) -> int | None:
+    """The colour space of pictures that can be handed on as they are: 8 bits, 4:2:0, limited range, even sizes."""
+    plain = video["pixels"] == "yuv420p" and video["range"] in (0, 1) and width % 2 == height % 2 == 0
+    return video["space"] if plain and video["space"] in SHARES else None
 
 
 def _times(track: dict[str, Any], origin: float, duration: float | None) -> tuple[float, float]:

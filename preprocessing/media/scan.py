@@ -69,6 +69,7 @@ def _declared(stream: Any) -> dict[str, Any]:
         track["aspect"] = float(aspect) if aspect else 1.0
         track["rate"] = float(rate) if rate else 0.0
         track["rotation"] = 0
+        track["pixels"], track["space"], track["range"] = "", 0, 0  # as the first picture has them
     return track
 
 
@@ -119,6 +120,8 @@ def _turn(packet: Any, track: dict[str, Any]) -> bool:
         context.flush_buffers()
     if frames:
         track["rotation"] = -frames[0].rotation % 360  # clockwise
+        track["pixels"] = frames[0].format.name
+        track["space"], track["range"] = int(frames[0].colorspace), int(frames[0].color_range)
     return bool(frames)
 
 

@@ -1,6 +1,7 @@
 """Pockets: a crop cut from one equals a crop cut from the whole frame, in memory and on disk."""
 
 import errno
+import io
 
 import numpy as np
 import pytest
@@ -79,9 +80,11 @@ def test_a_full_disk_is_transient(followed, monkeypatch):
     frames, face, points = followed
     spool = Spool()
 
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(spool._file, "write", full)
+    monkeypatch.setattr(pockets, "IN_MEMORY", 0)
+    monkeypatch.setattr(spool, "_file", Full())
     with pytest.raises(Transient, match="NO_SPACE"):
         Pockets(face, spool).add(frames[0], points[0])
