@@ -101,7 +101,7 @@ class Pockets:
             part, size = part.resized(*small.tolist()), small
         numbers = [self._spool.write(plane) for plane in part.planes]
         scale = size / (high - low)
-        self._pockets.append(_Pocket(numbers, picture.matrix, *low.tolist(), (scale[0], scale[1])))
+        self._pockets.append(_Pocket(numbers, picture.matrix, int(low[0]), int(low[1]), (scale[0], scale[1])))
 
     def _aim(self, points: np.ndarray) -> None:
         sights = points[SIGHTS, :2]

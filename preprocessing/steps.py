@@ -28,7 +28,7 @@ PEOPLE = ("corpus", "speaker", "gender", "age", "language", "licence", "consent"
 class Look:
     """Stills (kind ``face``): one upright picture, one face."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"face"})
     reads: ClassVar[frozenset[str]] = frozenset({"still_pixels", "face_px"})
 
