@@ -28,7 +28,7 @@ from preprocessing.plan import plan_dataset
 ROOT = Path(__file__).resolve().parents[2]
 CLIPS = 5
 CHAIN = 4  # interruptions of one dataset before a run is let go to its end
-LONGEST_S = 300.0  # of one run
+LONGEST_S = 600.0  # of one run
 
 
 @dataclass
