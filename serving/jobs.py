@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -100,46 +99,3 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             raise Misuse(f"{job.out}: two different jobs would be written there; give each its own name")
         if place in {path.absolute() for path in (job.audio, job.portrait) if path is not None}:
             raise Misuse(f"{job.out} is also an input; give the video another name")
-
-
-def read_jobs(manifest: Path, out: Path) -> list[Job]:
-    """The jobs of a JSON Lines ``manifest``; paths of inputs are relative to it, ``out`` to the folder ``out``.
-
-    ``out`` of a line defaults to the sound's name with .mp4. Raises ``Misuse`` with the number of the
-    first line that is wrong; an unknown field is wrong.
-    """
-    if not manifest.is_file():
-        raise Misuse(f"{manifest} does not exist: give a file with one JSON object per line")
-    jobs: list[Job] = []
-    with manifest.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(iter(lambda: file.readline(LINE_LIMIT + 1), ""), 1):
-            where = f"{manifest}: line {number}"
-            if len(line) > LINE_LIMIT:
-                raise Misuse(f"{where}: longer than {LINE_LIMIT} characters")
-            if line.strip():
-                jobs.append(_read_job(line, where, manifest.parent, out))
-    if not jobs:
-        raise Misuse(f'{manifest} has no jobs: give one JSON object per line, at least {{"audio": "speech.wav"}}')
-    check_jobs(jobs)
-    return jobs
-
-
-def _read_job(line: str, where: str, base: Path, out: Path) -> Job:
-    try:
-        values = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Misuse(f"{where}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise Misuse(f"{where}: not a JSON object")
-    audio = values.get("audio")
-    if isinstance(audio, str) and "out" not in values:
-        values["out"] = Path(audio).with_suffix(".mp4").name
-    job = Job.read(values, where)
-    if ".." in job.out.parts or job.out.is_absolute():
-        raise Misuse(f"{where}: out: {str(job.out)!r} must be a name under the folder of results")
-    portrait = base / job.portrait if job.portrait is not None else None
-    return job.model_copy(update={"audio": base / job.audio, "portrait": portrait, "out": out / job.out})
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")

@@ -94,6 +94,9 @@ class Worker:
             for claim in ready:
                 self.queue.again(claim, str(error))
             return
+        except Exception:  # the bundle is damaged, or a bug of ours: this worker ends, and it counts as a death
+            self.queue.drop(ready)
+            raise
         except BaseException:
             self.queue.release(ready)
             raise

@@ -18,7 +18,7 @@ from serving.jobs import Job, Outcome, Refused
 if TYPE_CHECKING:
     from serving.app import Client
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

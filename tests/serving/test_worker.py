@@ -161,17 +161,24 @@ def test_transient_goes_back_to_the_queue(
     assert [(row["state"], row["tries"], row["claim"]) for row in rows(store)] == [("queued", 1, None)] * 2
 
 
-def test_a_fault_of_the_worker_gives_the_batch_back(
-    store: Ledger, bundle: Path, speech: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize(("error", "crashes"), [(KeyboardInterrupt, 0), (RuntimeError, 1)])
+def test_a_worker_that_ends_gives_its_batch_back(
+    store: Ledger,
+    bundle: Path,
+    speech: Callable[..., Path],
+    tmp_path: Path,
+    error: type[BaseException],
+    crashes: int,
 ) -> None:
     def broken(*_: object) -> list:
-        raise KeyboardInterrupt
+        raise error
 
     ask(store, bundle, jobs_of(speech, range(2)))
     worker = Worker(Queue(store), read_bundle(bundle).digest, tmp_path, broken)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         worker.work()
-    assert [(row["state"], row["crashes"]) for row in rows(store)] == [("queued", 0)] * 2
+    assert len(worker.queue.claim(worker.bundle, "next", 4)) == (2 if crashes == 0 else 1)  # alone, where it may be why
+    assert rows(store)[0]["crashes"] == crashes
 
 
 def test_a_cancelled_batch_is_left_and_nothing_is_published(
