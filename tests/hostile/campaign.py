@@ -83,8 +83,9 @@ def _tell(board: Scoreboard, row: object, outcomes: list[Outcome]) -> None:
             ends[name] = ends.get(name, 0) + count
     told = ", ".join(f"{name} {count}" for name, count in sorted(ends.items()))
     wall, memory = max(one.wall_s for one in outcomes), max(one.memory_mb for one in outcomes)
-    figure = f"{right}/{cases} right ({told}); worst {wall:.2f} s, {memory:.0f} MB"
-    target = f"{cases}/{cases}, others' bytes the same, {row.target or f'<= {SECONDS:g} s, <= {MEGABYTES:g} MB'}"
+    processor = max(one.cpu_s for one in outcomes)
+    figure = f"{right}/{cases} right ({told}); worst {wall:.2f} s ({processor:.2f} s of processor), {memory:.0f} MB"
+    target = f"{cases}/{cases}, others' bytes the same, {row.target or f'<= {SECONDS:g} s of processor, <= {MEGABYTES:g} MB'}"
     board.check(row.id, row.says, figure, target, not faults and cases > 0)
     for fault in faults[:TOLD]:
         print(f"              {fault}")
