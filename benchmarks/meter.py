@@ -13,7 +13,7 @@ from typing import Any
 
 # What is timed, and the part it counts for. What none of them spends is "other" (arithmetic on points, the loop).
 PLACES = {
-    "hashing": ("preprocessing.build:sha256_file", "preprocessing.plan:sha256_file"),
+    "hashing": ("preprocessing.build:sha256_file", "preprocessing.sources:sha256_file"),
     "probe": ("preprocessing.media:probe",),
     "decode": (
         "preprocessing.media.decode:Decoding.__init__",
@@ -31,6 +31,7 @@ PLACES = {
     "scores": (
         "preprocessing.quality:Stillness.see",
         "preprocessing.quality:Sharpness.see",
+        "preprocessing.likeness:Likeness.see",
         "preprocessing.steps:Measure.__call__",
     ),
     "pack": ("preprocessing.steps:encode",),
