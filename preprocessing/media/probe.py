@@ -110,7 +110,8 @@ def probe(
     times = {kind: _times(track, origin, found["duration_s"]) for kind, track in tracks.items()}
     _check_length(times, found["duration_s"], limits, start_s, end_s)
     if "video" in need and not width * height:
-        raise Reject(Reason.NO_VIDEO, "no picture stream (cover art is none)")
+        what = "no picture stream (cover art is none)" if video is None else "pictures of no size, or beyond the limit"
+        raise Reject(Reason.NO_VIDEO, what)
     if "audio" in need and audio is None:
         raise Reject(Reason.NO_AUDIO, "no sound stream")
     for kind in need:

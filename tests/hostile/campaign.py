@@ -85,7 +85,8 @@ def _tell(board: Scoreboard, row: object, outcomes: list[Outcome]) -> None:
     wall, memory = max(one.wall_s for one in outcomes), max(one.memory_mb for one in outcomes)
     processor = max(one.cpu_s for one in outcomes)
     figure = f"{right}/{cases} right ({told}); worst {wall:.2f} s ({processor:.2f} s of processor), {memory:.0f} MB"
-    target = f"{cases}/{cases}, others' bytes the same, {row.target or f'<= {SECONDS:g} s of processor, <= {MEGABYTES:g} MB'}"
+    cost = row.target or f"<= {SECONDS:g} s of processor, <= {MEGABYTES:g} MB"
+    target = f"{cases}/{cases}, others' bytes the same, {cost}"
     board.check(row.id, row.says, figure, target, not faults and cases > 0)
     for fault in faults[:TOLD]:
         print(f"              {fault}")
@@ -99,7 +100,7 @@ def _total(board: Scoreboard, outcomes: list[Outcome]) -> None:
     processor = max(one.cpu_s for one in outcomes)
     figure = f"{right}/{cases} right; worst {wall:.2f} s ({processor:.2f} s of processor), {memory:.0f} MB"
     held = 0 < right == cases and processor <= SECONDS and memory <= MEGABYTES
-    board.check("all", "every bad file", figure, f"all; <= {SECONDS:g} s, <= {MEGABYTES:g} MB", held)
+    board.check("all", "every bad file", figure, f"all; <= {SECONDS:g} s of processor, <= {MEGABYTES:g} MB", held)
 
 
 if __name__ == "__main__":

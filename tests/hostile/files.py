@@ -118,7 +118,9 @@ def many_pixels(factory: Factory, full: bool) -> Matrix:
     )
     if full:
         bomb = factory.ffmpeg("-f", "lavfi", "-i", picture, *tone, "-c:v", "mjpeg", "-q:v", "31", name="bomb.mkv")
-        cases.append(Case("the same in Matroska", {"file": bomb}, ("TOO_MANY_PIXELS",), seconds=0.5, megabytes=200))
+        # the demuxer's own look at such a picture is refused, and then it has no size
+        ends = ("TOO_MANY_PIXELS", "NO_VIDEO")
+        cases.append(Case("as JPEG in Matroska", {"file": bomb}, ends, seconds=0.5, megabytes=200))
     return Matrix(cases)
 
 
