@@ -106,6 +106,9 @@ def generate(batch: Batch, engine: Engine, label: str, progress: Progress) -> li
 
     from flows.cluster import cluster
     from flows.retries import RETRIES
+    from flows.server import shield_server
+
+    shield_server()
 
     @task(name="render", **RETRIES)
     def render() -> None:

@@ -87,6 +87,9 @@ def generate(job: GenerateJob, progress: Progress) -> list[dict[str, Any]]:
 
     from flows.cluster import cluster
     from flows.retries import RETRIES
+    from flows.server import shield_server
+
+    shield_server()
 
     @task(name="render", **RETRIES)
     def render() -> list[dict[str, Any]]:

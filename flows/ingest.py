@@ -147,6 +147,9 @@ def ingest(job: IngestJob, plan_progress: Progress, shard_progress: Progress) ->
     from flows.metrics import published
     from flows.retries import RETRIES
     from flows.retry import outcome
+    from flows.server import shield_server
+
+    shield_server()
 
     meter = Meter()
 

@@ -59,6 +59,9 @@ def publish(job: PublishJob, bundle: Bundle) -> dict[str, Any]:
     from prefect.artifacts import create_markdown_artifact
 
     from flows.retries import RETRIES
+    from flows.server import shield_server
+
+    shield_server()
 
     folder = job.bundles / bundle.digest[:NAME_DIGITS]
 

@@ -84,8 +84,11 @@ def train(job: TrainJob, todo: list[str], progress: Progress) -> dict[str, Any]:
 
     from flows.cluster import aside, cluster
     from flows.retries import RETRIES
+    from flows.server import shield_server
     from training.distributed import train_system
     from training.report import write_training_report
+
+    shield_server()
 
     request = job.request
     mirrored = Mirror(job, progress)

@@ -181,13 +181,14 @@ def stop_ingest(folder: Path, count: int) -> Figure:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(60)
             seconds.append(time.monotonic() - began)
+            ended = process.returncode if process.returncode is not None else 0  # 0: it hangs
             # a negative status: before the command had begun to listen
-            codes += process.returncode in (128 + number, -number)
+            codes += ended in (128 + number, -number)
             orphans += not until(lambda: not marked(ingest.mark), 3)
             kill_marked(ingest.mark)
             record = ingest.folder / "work" / "runs"
             told = [json.loads(path.read_bytes()) for path in record.glob(f"*-{process.pid}.json")]
-            recorded += process.returncode < 0 or [each["exit_code"] for each in told] == [128 + number]
+            recorded += ended < 0 or [each["exit_code"] for each in told] == [128 + number]
             there = digests(dataset) if dataset.exists() else {}
             kept += there.items() <= ingest.whole.items()
             return True
