@@ -119,7 +119,7 @@ class Align:
 class Measure:
     """Scores of face and sound: columns for a selection to judge, never reasons for refusal here."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
     reads: ClassVar[frozenset[str]] = frozenset()
 
