@@ -14,7 +14,8 @@ from contracts.identity import Identities
 
 # Distance below which two faces count as one person's. On 174 corpus samples 0.5 finds 88 % of 86 pairs of one speaker,
 # and 13 of 14 965 pairs of speakers named differently; of those looked at (five) each is one person. The first pair
-# seen to be wrong is at 0.517. The network's author says 0.6: there it finds 99 %, and 59 pairs of speakers named differently.
+# seen to be wrong is at 0.517. The network's author says 0.6: there it finds 99 %, and 59 pairs of speakers named
+# differently.
 FACE_DISTANCE = 0.5
 PICTURE_BITS = 3
 BLOCK = 2048  # rows of distances at once
