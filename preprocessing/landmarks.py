@@ -126,7 +126,7 @@ class Follower:
         if (part.width, part.height) != (whole, whole):  # beyond the picture it is black
             left, top = max(-x0, 0), max(-y0, 0)
             right, bottom = whole - left - part.width, whole - top - part.height
-            part = Picture.of(cv2.copyMakeBorder(part.rgb, top, bottom, left, right, cv2.BORDER_CONSTANT))
+            part = part.padded(top, bottom, left, right)
         points = self._mesh.find(part.resized(MESH_SIDE, MESH_SIDE).rgb)
         if points is None:
             return None

@@ -76,6 +76,18 @@ class Picture:
         cut = (colour[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] for colour in colours)
         return Picture((y[y0:y1, x0:x1], *cut), self.matrix)
 
+    def padded(self, top: int, bottom: int, left: int, right: int) -> Picture:
+        """The picture with that many (even) rows and columns of black around it."""
+        if self.matrix is None:
+            return Picture((cv2.copyMakeBorder(self.planes[0], top, bottom, left, right, cv2.BORDER_CONSTANT),))
+        rims = [(top, bottom, left, right)] + [(top // 2, bottom // 2, left // 2, right // 2)] * 2
+        blacks = (16, 128, 128)
+        planes = zip(self.planes, rims, blacks)
+        return Picture(
+            tuple(cv2.copyMakeBorder(plane, *rim, cv2.BORDER_CONSTANT, value=black) for plane, rim, black in planes),
+            self.matrix,
+        )
+
     def resized(self, width: int, height: int) -> Picture:
         """The picture at another size (even numbers), halved where it shrinks by more than that, then bilinear."""
         sizes = [(width, height)] + [(width // 2, height // 2)] * (len(self.planes) - 1)

@@ -43,6 +43,15 @@ def test_a_part_and_a_few_pixels_lie_where_they_did(planar):
     assert np.abs(picture.resized(128, 96).rgb.astype(int) - ideal).mean() < 2
 
 
+def test_what_is_put_around_is_black(planar):
+    picture, rgb = planar
+    wide = picture.padded(2, 4, 6, 8).rgb
+    assert wide.shape == (246, 334, 3)
+    for rim in (wide[0], wide[:, :4], wide[-2:]):
+        assert not rim.any()
+    assert np.abs(wide[4:240, 8:324].astype(int) - rgb[2:238, 2:318]).mean() < 1.5
+
+
 def test_a_warp_of_planes_is_that_of_rgb(planar):
     picture, rgb = planar
     matrix = cv2.getRotationMatrix2D((160, 120), 9, 0.9)
