@@ -14,7 +14,7 @@ import pytest
 from contracts.bundle import read_bundle
 from serving.jobs import Inputs
 from serving.provenance import Sidecar, describe, inspect, portrait_path, sidecar_path
-from serving.publish import draft, encode_png, publish, published
+from serving.publish import deliver, draft, encode_png, publish, published
 
 INPUTS = Inputs(bundle="b" * 64, audio="a" * 64, seed=7)
 PICTURE = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
@@ -155,3 +155,25 @@ def test_png_is_deterministic_and_exact() -> None:
 
     assert encode_png(PICTURE) == encode_png(PICTURE.copy())
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(encode_png(PICTURE)))), PICTURE)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_stored_video_is_put_in_a_place_marked(
+    tmp_path: Path, bundle: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, out = tmp_path / "results" / "x.mp4", tmp_path / "talks" / "talk.mp4"
+    put(stored, bundle, b"one")
+    if not linked:
+
+        def refuse(*_: object) -> None:
+            raise OSError("another file system")
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    put(out, bundle, b"older")
+    for _ in range(2):  # once more changes nothing
+        deliver(stored, out)
+        assert published(out, INPUTS.job) is not None
+        assert out.read_bytes() == b"one"
+        assert out.samefile(stored) is linked
+    names = sorted(path.name for path in out.parent.iterdir())
+    assert names == ["talk.mp4", "talk.mp4.json", "talk.portrait.png"]
