@@ -239,7 +239,7 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP, on 127.0.0.1 unless told otherwise, until Ctrl-C. Callers need a key.
 
-    Example: voxface keys create --name me; voxface serve --port 8080
+    Example: voxface serve --port 8080 (and, for a key: voxface keys create --name me)
     """
     with running("serve", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
         folder = bundle or resolve(run, system, alias)
