@@ -56,7 +56,7 @@ def test_a_good_ending_is_recorded_with_its_result(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["ingest"], "--manifest FILE or --folder DIR"),
+        (["ingest"], "name the clips by one of --manifest FILE, --folder DIR"),
         (["ingest", "--manifest", "no.csv"], "no.csv does not exist"),
         (["ingest", "--folder", ".", "--max-rejected", "200%"], "expected a share"),
         (["ingest", "--nonsense"], "No such option"),
