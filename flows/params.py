@@ -10,6 +10,7 @@ from pydantic import Field
 from contracts.errors import Misuse
 from contracts.reasons import Reason
 from contracts.settings import Settings
+from flows.promotion import PromotionParams
 
 FILE = Path("params.yaml")
 
@@ -54,6 +55,7 @@ class Params(Settings):
     selection: SelectionParams = SelectionParams()
     train: dict[str, TrainParams] = Field(default_factory=dict)
     publish: dict[str, str] = Field(default_factory=lambda: {"alias": "champion"})
+    promotion: PromotionParams = PromotionParams()
     generate: GenerateParams = GenerateParams()
 
 

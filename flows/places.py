@@ -58,6 +58,10 @@ class Places:
     def evaluation(self, system: str) -> Path:
         return self.work / "evaluation" / f"{system}.json"
 
+    def retraining(self, system: str) -> Path:
+        """The frozen test, the last decision, and a page per retraining."""
+        return self.work / "retraining" / system
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's store: ``MLFLOW_TRACKING_URI`` where set, else a database in the work folder."""

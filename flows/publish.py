@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.bundle import Bundle, read_artifact, write_bundle
+from contracts.bundle import ARTIFACT_FILE, Bundle, read_artifact, write_bundle
 from contracts.errors import Corrupt, Misuse
 from contracts.files import commit_bytes, lock
 from contracts.settings import canonical_json
+from flows.places import Places
 
 NAME_DIGITS = 12  # of a bundle's digest, in its folder's name
 
@@ -26,6 +27,29 @@ class PublishJob:
     record: Path
     alias: str
     tracking_uri: str
+
+
+def job_of(places: Places, system: str, alias: str) -> PublishJob:
+    """What publishing the trained stages of ``system`` means. Raises ``Misuse`` where one is not trained yet."""
+    from systems import catalogue
+
+    out = places.training(system)
+    stages = {stage.name: out / stage.name / "artifact" for stage in catalogue.get(system).stages}
+    missing = [name for name, path in stages.items() if not (path / ARTIFACT_FILE).is_file()]
+    if missing:
+        raise Misuse(f"{system}: {', '.join(missing)} not trained yet: voxface train {system}")
+    presets = {
+        str(read_artifact(path, verify=False).lineage.settings.get("preset", "custom")) for path in stages.values()
+    }
+    return PublishJob(
+        system=system,
+        preset=presets.pop() if len(presets) == 1 else "mixed",
+        stages=stages,
+        bundles=places.bundles(system),
+        record=places.published(system),
+        alias=alias,
+        tracking_uri=places.tracking_uri,
+    )
 
 
 def bundle_of(job: PublishJob) -> Bundle:
@@ -53,6 +77,14 @@ def read_published(record: Path) -> dict[str, str] | None:
         raise Corrupt(record, "is not a readable record of publishing") from error
 
 
+def write_to(folder: Path, job: PublishJob, bundle: Bundle) -> None:
+    """Write the bundle to ``folder``. Raises ``Corrupt`` where an artifact changed meanwhile."""
+    with lock(job.bundles):
+        written = write_bundle(folder, job.system, job.preset, job.stages)
+    if written.digest != bundle.digest:
+        raise Corrupt(folder, "an artifact changed while it was bundled", bundle.digest, written.digest)
+
+
 def publish(job: PublishJob, bundle: Bundle) -> dict[str, Any]:
     """Run the flow; the record of what was published. Whatever its tasks raise comes through."""
     from prefect import flow, task
@@ -67,10 +99,7 @@ def publish(job: PublishJob, bundle: Bundle) -> dict[str, Any]:
 
     @task(name="write bundle", **RETRIES)
     def write() -> None:
-        with lock(job.bundles):
-            written = write_bundle(folder, job.system, job.preset, job.stages)
-        if written.digest != bundle.digest:
-            raise Corrupt(folder, "an artifact changed while it was bundled", bundle.digest, written.digest)
+        write_to(folder, job, bundle)
 
     @task(name="register", **RETRIES)
     def register() -> None:

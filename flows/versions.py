@@ -1,24 +1,58 @@
-"""DVC, in this process: which stages of ``dvc.yaml`` would run now."""
+"""DVC, in this process: what would run now, running it, and sending what it made to where a remote is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import Misuse
+from contracts.errors import Misuse, Transient
 
 
-def status(root: Path) -> dict[str, Any]:
-    """What DVC finds changed, by stage; empty where everything is up to date.
+def status(root: Path, targets: Sequence[str] = ()) -> dict[str, Any]:
+    """What DVC finds changed, by stage; empty where everything is up to date. ``targets``: these and what they need.
 
     Raises ``Misuse`` where ``root`` is not the top of a DVC checkout.
     """
+    with _repository(root) as repository:
+        changed: dict[str, Any] = repository.status(targets=list(targets) or None, with_deps=bool(targets))
+        return changed
+
+
+def reproduce(root: Path, targets: Sequence[str]) -> list[str]:
+    """Run what changed among ``targets`` and what they need; the stages that were run.
+
+    Raises ``Misuse`` where one of their commands fails: its own lines, above, say why.
+    """
+    with _repository(root) as repository:
+        return [stage.addressing for stage in repository.reproduce(targets=list(targets))]
+
+
+def push(root: Path, targets: Sequence[str]) -> int | None:
+    """Send the versions of ``targets`` and of what they need to the default remote; files sent, ``None``: no remote.
+
+    Raises ``Transient`` where the remote does not take them.
+    """
+    from dvc.exceptions import DvcException
+
+    with _repository(root) as repository:
+        if not repository.config["core"].get("remote"):
+            return None
+        try:
+            return int(repository.push(targets=list(targets), with_deps=True))
+        except (DvcException, OSError) as error:
+            raise Transient(f"DVC's remote does not take the data: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _repository(root: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repository:
-            changed: dict[str, Any] = repository.status()
-            return changed
+            yield repository
     except DvcException as error:
-        raise Misuse(f"{root}: DVC says: {error}") from None
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise Misuse(f"{root}: DVC says: {' '.join(str(error).split())}{cause}") from error
