@@ -25,7 +25,22 @@ def application() -> typer.Typer:
     """All commands. Their modules import nothing heavy: ``voxface --help`` must be quick."""
     import typer
 
-    from flows.commands import corpus, dataset, doctor, evaluate, generate, ingest, keys, prove, publish, runs, train
+    from flows.commands import (
+        corpus,
+        dataset,
+        doctor,
+        evaluate,
+        gc,
+        generate,
+        ingest,
+        keys,
+        prove,
+        publish,
+        retrain,
+        rollback,
+        runs,
+        train,
+    )
 
     # -h as well: --help alone is a word too long for a thing so often asked for
     names = {"help_option_names": ["-h", "--help"]}
@@ -54,6 +69,9 @@ def application() -> typer.Typer:
     access.command("revoke", context_settings=names)(keys.revoke)
     app.add_typer(access, name="keys")
     app.command("prove")(prove.prove)
+    app.command("retrain")(retrain.retrain)
+    app.command("rollback")(rollback.rollback)
+    app.command("gc")(gc.gc)
     app.command("runs")(runs.runs)
     app.command("doctor")(doctor.doctor)
     return app

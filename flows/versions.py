@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ def status(root: Path, targets: Sequence[str] = ()) -> dict[str, Any]:
 def reproduce(root: Path, targets: Sequence[str]) -> list[str]:
     """Run what changed among ``targets`` and what they need; the stages that were run.
 
-    Raises ``Misuse`` where one of their commands fails: its own lines, above, say why.
+    What their commands print goes to standard error. Raises ``Misuse`` where one of them fails: its lines say why.
     """
-    with _repository(root) as repository:
-        return [stage.addressing for stage in repository.reproduce(targets=list(targets))]
+    with _repository(root) as repository, _spoken_aside():
+        return [str(stage.addressing) for stage in repository.reproduce(targets=list(targets))]
 
 
 def push(root: Path, targets: Sequence[str]) -> int | None:
@@ -46,12 +47,24 @@ def push(root: Path, targets: Sequence[str]) -> int | None:
 
 
 @contextmanager
+def _spoken_aside() -> Iterator[None]:
+    """Commands that are run meanwhile inherit standard error as their standard output: the result is ours to say."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
 def _repository(root: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        with Repo(str(root)) as repository:
+        with chdir(root), Repo() as repository:  # DVC takes names, and the folder of its commands, from the current one
             yield repository
     except DvcException as error:
         cause = f": {error.__cause__}" if error.__cause__ else ""

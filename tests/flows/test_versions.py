@@ -216,3 +216,51 @@ def test_the_commands_say_it_in_json(tmp_path: Path, dataset: Path) -> None:
     assert told("trace", out, "0.wav")["found"][0]["manifest_row"]["speaker"] == "ann"
     assert told("verify", out)["digest"] == done["after"]["digest"]
     assert choose(Path(out), SelectionParams())[0].dataset == done["after"]["digest"]
+
+
+PIPELINE = """stages:
+  copy:
+    cmd: cp source.txt copy.txt
+    deps: [source.txt]
+    outs: [copy.txt]
+  train:
+    foreach: [toy]
+    do:
+      cmd: test -s copy.txt && cp copy.txt ${item}.txt
+      deps: [copy.txt]
+      outs: [{"${item}.txt": {persist: true}}]
+  publish:
+    cmd: cp toy.txt served.txt
+    deps: [toy.txt]
+    outs: [served.txt]
+"""
+
+
+def test_dvc_says_what_changed_runs_only_that_and_sends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    from flows import versions
+
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    root, targets = tmp_path / "project", ["train@toy"]
+    root.mkdir()
+    with pytest.raises(Misuse, match="DVC says"):
+        versions.status(root)
+    Repo.init(str(root), no_scm=True).close()
+    (root / "dvc.yaml").write_text(PIPELINE)
+    (root / "source.txt").write_text("one")
+    assert versions.status(root, targets).keys() == {"copy", "train@toy"}
+    assert versions.reproduce(root, targets) == ["copy", "train@toy"]
+    assert versions.status(root, targets) == {}
+    assert versions.status(root).keys() >= {"publish"}  # nobody asked for it
+    assert not (root / "served.txt").exists()
+    assert versions.push(root, targets) is None  # there is nowhere to
+    with Repo(str(root)) as repository, repository.config.edit() as config:
+        config["remote"]["store"] = {"url": str(tmp_path / "store")}
+        config["core"]["remote"] = "store"
+    assert versions.push(root, targets) == 1  # both files hold the same bytes
+    assert versions.push(root, targets) == 0
+    (root / "source.txt").write_text("")
+    with pytest.raises(Misuse, match="train@toy"):
+        versions.reproduce(root, targets)
+    assert (root / "toy.txt").read_text() == "one"
