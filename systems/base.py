@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -80,6 +81,13 @@ class StageSettings(Settings):
     seed: int = 0
     validate_every: int = 0  # steps; 0: at the end only
     checkpoint_every: int = 20  # steps
+    accumulate: Annotated[int, Field(ge=1)] = 1  # micro-batches that a worker's share of the batch is computed in
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # of losses, by autocast; weights stay float32
+    clip: Annotated[float, Field(ge=0)] = 0.0  # largest gradient norm of a phase; 0: any
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the weights' moving average, the result then; 0: none
+    warmup: Annotated[int, Field(ge=0)] = 0  # steps over which the learning rates rise
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rates after that
+    exclude_after: Annotated[int, Field(ge=0)] = 3  # steps not finite until a sample is drawn no more; 0: never
 
 
 class Stage(ABC):

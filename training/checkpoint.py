@@ -21,6 +21,7 @@ from contracts.files import commit_folder, sha256_file
 from contracts.settings import canonical_digest, canonical_json
 
 MANIFEST = "manifest.json"
+AVERAGE = "average.safetensors"
 FOLDER = re.compile(r"step-(\d{9})")
 KEPT = 2  # the newest, and one to fall back to
 
@@ -43,6 +44,10 @@ class State:
     skipped: int = 0  # steps not taken because of a value that was not finite
     in_a_row: int = 0
     world: int = 1
+    overflows: int = 0  # of fp16: steps of a phase passed over for a smaller scale
+    scalers: dict[str, Any] = field(default_factory=dict)  # of fp16, by phase
+    named: dict[str, dict[str, Any]] = field(default_factory=dict)  # samples of skipped steps (training.quarantine)
+    excluded: dict[str, int] = field(default_factory=dict)  # samples not drawn, with the first step without
 
 
 @dataclass
@@ -52,10 +57,16 @@ class Checkpoint:
     state: State
     model: dict[str, Tensor]
     optimizers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)  # empty where none is kept
 
 
 def save(
-    folder: Path, identity: Identity, state: State, model: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
+    folder: Path,
+    identity: Identity,
+    state: State,
+    model: Mapping[str, Tensor],
+    optimizers: Mapping[str, Optimizer],
+    average: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write ``folder/step-000000020/`` as a whole; drop all but the newest two. Raises ``Transient`` on a full disk."""
     moments: dict[str, Tensor] = {}
@@ -74,6 +85,8 @@ def save(
     with commit_folder(path) as temporary:
         save_file(_plain(model), temporary / "model.safetensors")
         save_file(_plain(moments), temporary / "optimizers.safetensors")
+        if average:
+            save_file(_plain(average), temporary / AVERAGE)
         (temporary / "optimizers.json").write_text(canonical_json(plain))
         files = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
         body = {"identity": asdict(identity), "state": asdict(state), "files": files}
@@ -88,11 +101,13 @@ def newest(folder: Path, identity: Identity) -> Checkpoint | None:
 
     Raises ``Misuse`` with both fingerprints where the data are no longer those it was trained on.
     """
-    for path in reversed(_saved(folder)):
+    saved = _saved(folder)
+    for number, path in reversed([*enumerate(saved)]):
         try:
             return load(path, identity)
         except Corrupt as damage:
-            logger.warning("%s; falling back to the checkpoint before it", damage)
+            instead = f"falling back to {saved[number - 1].name}" if number else "no checkpoint is left to fall back to"
+            logger.warning("%s; %s", damage, instead)
         except StaleRecipe:
             logger.warning("%s was made with other settings, parents or code: training begins anew", path)
             shutil.rmtree(folder)
@@ -128,16 +143,20 @@ def load(path: Path, identity: Identity) -> Checkpoint:
             if of == phase:
                 state.setdefault(int(parameter), {})[kind] = value
         optimizers[phase] = {"state": state, "param_groups": described["groups"]}
-    return Checkpoint(State(**body["state"]), load_file(path / "model.safetensors"), optimizers)
+    average = load_file(path / AVERAGE) if AVERAGE in body["files"] else {}
+    return Checkpoint(State(**body["state"]), load_file(path / "model.safetensors"), optimizers, average)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     try:
-        outer = json.loads(file.read_bytes())
+        data = file.read_bytes()
+        outer = json.loads(data)
         body: dict[str, Any] = outer["body"]
         if canonical_digest(body) != outer["sha256"]:
             raise Corrupt(file, "is not what it was", outer["sha256"], canonical_digest(body))
+        if canonical_json(outer).encode() != data:  # 1e-05 and 1E-05 are the same number
+            raise Corrupt(file, "is not as it was written")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Corrupt(file, f"not a readable manifest: {error}") from error
     return body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +78,8 @@ class Reader:
     Item ``p`` of the endless stream is, in epoch ``p // N``, entry ``p % N`` of a permutation drawn
     from (seed, epoch); its window is drawn from (seed, epoch, p % N). Step ``s`` takes items
     ``s * batch`` to ``(s + 1) * batch``, of which rank r of w takes its slice: the global batch is the
-    same for any number of workers.
+    same for any number of workers. An entry whose sample is excluded at that step gives way to the next one of
+    the epoch's permutation that is not; all other items stay what they were.
 
     The sound of an item never reaches beyond its subset's span, except that ``known`` items may look
     back into the gap of 0.5 s: what a stage is asked about was never heard in training.
@@ -106,6 +107,7 @@ class Reader:
         if left_out:
             logger.info("%s: %d samples are too short for windows of %d frames", subset, left_out, view.frames)
         self.speakers = {name: i for i, name in enumerate(sorted({s.speaker for s in selection.samples}))}
+        self.excluded: dict[str, int] = {}
         self._open: dict[int, tuple[Shard, mmap.mmap]] = {}
 
     def __len__(self) -> int:
@@ -118,6 +120,14 @@ class Reader:
     def batch(self, step: int) -> Batch:
         """This rank's slice of global batch ``step``. Raises ``Misuse`` where the subset is empty."""
         return collate([self.item(position) for position in self.positions(step)])
+
+    def keys(self, step: int) -> list[str]:
+        """Keys of the whole global batch ``step``, in order; nothing is decoded."""
+        return [self._drawn(position).sample.key for position in range(step * self.size, (step + 1) * self.size)]
+
+    def exclude(self, steps: Mapping[str, int]) -> None:
+        """No longer draw these samples, each from the step on that is given with its key."""
+        self.excluded = dict(steps)
 
     @cached_property
     def speaker_of(self) -> dict[str, str]:
@@ -137,7 +147,17 @@ class Reader:
                 "or more are selected: select more: voxface dataset select"
             )
         epoch, place = divmod(position, len(self.spans))
-        return self._item(self.spans[self._order(epoch)[place]], self._generator(epoch, 1 + place))
+        return self._item(self._drawn(position), self._generator(epoch, 1 + place))
+
+    def _drawn(self, position: int) -> Span:
+        """The span at a position of the endless stream."""
+        epoch, place = divmod(position, len(self.spans))
+        order, step = self._order(epoch), position // self.size
+        for further in range(len(order)):
+            span = self.spans[order[(place + further) % len(order)]]
+            if self.excluded.get(span.sample.key, step + 1) > step:
+                return span
+        raise Misuse(f"all {len(order)} {self.subset} samples are excluded: their losses were not finite")
 
     def passes(self, positions: Sequence[int] | None = None) -> Iterator[Batch]:
         """One ordered pass, a window per sample (the same ones each time), whole on every rank.

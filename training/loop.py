@@ -17,13 +17,18 @@ from contracts.errors import Misuse
 from contracts.files import commit_bytes, sweep
 from contracts.settings import canonical_json
 from systems.base import Batch, ComputedStage, Stage, TrainedStage
-from training import checkpoint
+from training import checkpoint, quarantine
+from training.averages import Average
 from training.checkpoint import Identity, State
+from training.draws import Draws
+from training.gradients import Precision, average, micro_batches
+from training.pace import pace, paced
 from training.record import Record
 from training.validation import Source, describe, draw_picture, generators, move, score
 
 CPU = torch.device("cpu")
 IN_A_ROW = 5  # skipped steps, after which training stops
+OWN = 2**30  # stands with the rank where a loss draws what cannot be shared out by items
 LINES = 500  # about so many training lines a stage's record has
 
 logger = logging.getLogger(__name__)
@@ -73,12 +78,19 @@ def train(stage: TrainedStage, parents: Mapping[str, nn.ModuleDict], course: Cou
     settings = stage.settings
     if not len(course.train):
         course.train.batch(0)  # raises, saying what is missing
+    if settings.batch // course.world < settings.accumulate:
+        raise Misuse(
+            f"{stage.name}: {settings.accumulate} micro-batches for each of {course.world} workers need a batch of "
+            f"{settings.accumulate * course.world}, it is {settings.batch}: set accumulate lower"
+        )
     torch.manual_seed(settings.seed)
     model = stage.build_model(parents).to(course.device)
     run = Run(stage, model, stage.optimizers(model), course, _foreign(model, parents))
     run.begin()
-    batches = iter((course.feed or run.read)(run.state.step, settings.steps))
+    batches = run.batches()
     while run.state.step < settings.steps:
+        if run.redrawn:
+            batches = run.batches()
         began = time.perf_counter()
         batch = next(batches)
         run.step(batch, time.perf_counter() - began)
@@ -91,6 +103,8 @@ def train(stage: TrainedStage, parents: Mapping[str, nn.ModuleDict], course: Cou
         if stopped:
             break
     measures = run.validate()
+    if run.average is not None:
+        run.average.give(run.weights())
     if course.first:
         run.record.append("end", run.state.step, measures, skipped=run.state.skipped)
         run.record.sync()
@@ -135,6 +149,17 @@ class Run:
         self.record = Record(self.course.folder)
         self.checkpoints = self.course.folder / "checkpoints"
         self.every = max(1, self.stage.settings.steps // LINES)
+        settings = self.stage.settings
+        self.precision = Precision(settings.precision, self.course.device, self.stage.phases)
+        self.rates = {p: [group["lr"] for group in o.param_groups] for p, o in self.optimizers.items()}
+        self.average: Average | None = None  # rank 0 keeps it, from begin() on
+        self.redrawn = False  # whether batches already read ahead hold a sample that is no longer drawn
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches of the steps that are left."""
+        self.redrawn = False
+        self.course.train.exclude(self.state.excluded)
+        return iter((self.course.feed or self.read)(self.state.step, self.stage.settings.steps))
 
     def read(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches straight from the reader, in this process."""
@@ -153,6 +178,7 @@ class Run:
                     shutil.rmtree(course.folder / left, ignore_errors=True)
                 self.stage.prepare(self.model, (move(batch, course.device) for batch in course.train.passes()))
             self.record.cut(self.state.step if found else -1)
+            quarantine.write(course.folder, self.state)
             self.record.append(
                 "start",
                 self.state.step,
@@ -167,46 +193,111 @@ class Run:
             if not course.first and int(step):
                 self._restore(checkpoint.load(self.checkpoints / f"step-{int(step):09d}", course.identity))
             self._share(self.model.state_dict().values())
+        if self.stage.settings.ema and course.first:
+            self.average = Average(self.stage.settings.ema, self.weights())
+            if found and found.average:
+                self.average.restore(found.average)
         self._training_mode()
 
     def step(self, batch: Batch, waited: float) -> None:
         """One step: every phase's loss, gradients averaged over ranks, its optimiser."""
         began = time.perf_counter()
-        course, state = self.course, self.state
+        course, state, settings = self.course, self.state, self.stage.settings
         batch = move(batch, course.device)
         values: dict[str, float] = {}
         bad = None
+        statistics = [(buffer, buffer.clone()) for buffer in self._buffers()]
         for number, phase in enumerate(self.stage.phases):
             optimizer = self.optimizers[phase]
+            if paced(settings):
+                for group, rate in zip(optimizer.param_groups, self.rates[phase], strict=True):
+                    group["lr"] = rate * pace(settings, state.step)
             optimizer.zero_grad(set_to_none=True)
-            rng, dropout = generators(self.stage.settings.seed, state.step, course.rank, number)
-            torch.manual_seed(dropout)
-            losses = self.stage.loss(self.model, batch, phase, rng)
-            losses.total.backward()
+            total, terms = self._backward(batch, phase, number)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            total = losses.total.detach()
             if course.world > 1:
-                total = _average(parameters, total, len(batch["key"]) / self.stage.settings.batch)
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            if not bool(torch.isfinite(total) & torch.isfinite(norm)):
+                total = average(parameters, total, len(batch["key"]) / settings.batch)
+            scaler = self.precision.scalers.get(phase)
+            if scaler is not None and bool(torch.isfinite(total)):
+                scaler.unscale_(optimizer)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+            finite = bool(torch.isfinite(total) & torch.isfinite(norm))
+            smaller = scaler is not None and bool(torch.isfinite(total)) and not finite and scaler.get_scale() > 1
+            if not finite and not smaller:
                 bad = phase
+                if scaler is not None and bool(torch.isfinite(total)):
+                    scaler.update()
                 break
-            optimizer.step()
+            if finite and settings.clip:
+                nn.utils.clip_grads_with_norm_(parameters, settings.clip, norm)
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)  # passes over gradients that the scale was too large for
+                scaler.update()
+                state.overflows += smaller
+                values[f"scale/{phase}"] = scaler.get_scale()
             values[f"{phase}/total"] = float(total)
-            values |= {f"{phase}/{name}": float(term.detach()) for name, term in losses.terms.items()}
+            values |= {f"{phase}/{name}": float(term) for name, term in terms.items()}
             values[f"grad_norm/{phase}"] = float(norm)
             values[f"lr/{phase}"] = float(optimizer.param_groups[0]["lr"])
         state.step += 1
         if bad is not None:
-            self._skip(bad, batch["key"])
+            for buffer, before in statistics:  # a value that is not finite would stay in running statistics for good
+                buffer.copy_(before)
+            self._skip(bad)
             return
         state.in_a_row = 0
-        if course.first and (state.step % self.every == 0 or state.step == self.stage.settings.steps):
+        if state.named:
+            quarantine.acquit(state, course.train.keys(state.step - 1))
+        if self.average is not None:
+            self.average.follow(self.weights(), state.step)
+        if course.first and (state.step % self.every == 0 or state.step == settings.steps):
             values |= {"seconds/step": time.perf_counter() - began, "seconds/wait": waited, "skipped": state.skipped}
+            if state.excluded:
+                values["excluded"] = len(state.excluded)
+            if self.precision.scalers:
+                values["overflows"] = state.overflows
             self.record.append("train", state.step, values)
+
+    def _backward(self, batch: Batch, phase: str, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the phase on this rank's items; its loss and terms, means over micro-batches.
+
+        Every rank and micro-batch draws from a generator seeded alike, of which :class:`Draws` gives it its
+        own items' numbers; dropout has a seed for each rank.
+        """
+        course, settings, step = self.course, self.stage.settings, self.state.step
+        _, dropout = generators(settings.seed, step, course.rank, number)
+        torch.manual_seed(dropout)
+        if course.world == settings.accumulate == 1:
+            rng, _ = generators(settings.seed, step, 0, number)
+            with self.precision.casting():
+                losses = self.stage.loss(self.model, batch, phase, rng)
+            self.precision.scale(phase, losses.total).backward()
+            return losses.total.detach(), {name: term.detach() for name, term in losses.terms.items()}
+        items, before = len(batch["key"]), settings.batch * course.rank // course.world
+        own, _ = generators(settings.seed, step, OWN + course.rank, number)
+        total, terms = torch.zeros((), device=course.device), dict[str, Tensor]()
+        for first, stop, part in micro_batches(batch, settings.accumulate):
+            rng, _ = generators(settings.seed, step, 0, number)
+            share = (stop - first) / items
+            with self.precision.casting(), Draws(rng, own, before + first, before + stop, settings.batch):
+                losses = self.stage.loss(self.model, part, phase, rng)
+            self.precision.scale(phase, losses.total * share).backward()
+            total += losses.total.detach() * share
+            for name, term in losses.terms.items():
+                terms[name] = terms.get(name, 0) + term.detach() * share
+        return total, terms
 
     def validate(self) -> dict[str, float]:
         """Measures on held-out items and a picture, by rank 0; values per item go to ``validation/<split>.json``."""
+        if self.average is None:
+            return self._validate()
+        with self.average.worn(self.weights()):
+            return self._validate()
+
+    def _validate(self) -> dict[str, float]:
         measures: dict[str, float] = {}
         if self.course.first:
             for split, source in self.course.held_out.items():
@@ -229,19 +320,27 @@ class Run:
         self.state.world = self.course.world
         if self.course.first:
             self.record.sync()
-            checkpoint.save(self.checkpoints, self.course.identity, self.state, self._weights(), self.optimizers)
+            self.state.scalers = self.precision.state()
+            followed = self.average.values if self.average else None
+            identity, weights = self.course.identity, self.weights()
+            checkpoint.save(self.checkpoints, identity, self.state, weights, self.optimizers, followed)
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         self.state = found.state
-        own = set(self._weights())
+        own = set(self.weights())
         if own != set(found.model):
             raise Misuse(f"{self.checkpoints} holds other networks than the stage builds: remove it to begin anew")
         self.model.load_state_dict(found.model, strict=False)
         for phase, optimizer in self.optimizers.items():
             optimizer.load_state_dict(found.optimizers[phase])
+        self.precision.restore(found.state.scalers)
 
-    def _weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
+        """The stage's own weights and statistics: all but networks of parents."""
         return {k: v for k, v in self.model.state_dict().items() if k.split(".", 1)[0] not in self.foreign}
+
+    def _buffers(self) -> Iterator[Tensor]:
+        return (b for name, b in self.model.named_buffers() if name.split(".", 1)[0] not in self.foreign)
 
     def _training_mode(self) -> None:
         for module in self.model.values():
@@ -251,12 +350,17 @@ class Run:
         for tensor in tensors:
             distributed.broadcast(tensor.data, 0)
 
-    def _skip(self, phase: str, keys: list[str]) -> None:
-        state = self.state
+    def _skip(self, phase: str) -> None:
+        state, settings = self.state, self.stage.settings
+        keys = self.course.train.keys(state.step - 1)
         state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
         logger.warning("%s step %d: %s is not finite, skipped", self.stage.name, state.step, phase)
+        spare = len(self.course.train) - settings.batch
+        out = quarantine.name(state, keys, phase, settings.exclude_after, spare)
+        self.redrawn = bool(out)
         if self.course.first:
-            self.record.append("skipped", state.step, {"skipped": state.skipped}, phase=phase, keys=keys)
+            self.record.append("skipped", state.step, {"skipped": state.skipped}, phase=phase, keys=keys, out=out)
+            quarantine.write(self.course.folder, state)
         if state.in_a_row >= IN_A_ROW:
             self.record.sync()
             raise Misuse(
@@ -272,22 +376,3 @@ def _foreign(model: nn.ModuleDict, parents: Mapping[str, nn.ModuleDict]) -> froz
         for name, module in model.items()
         if id(module) in theirs and not any(parameter.requires_grad for parameter in module.parameters())
     )
-
-
-def _average(parameters: list[nn.Parameter], loss: Tensor, share: float) -> Tensor:
-    """Sum gradients and loss over ranks, weighted by each rank's share of the batch; one flat all-reduce.
-
-    A parameter that got no gradient on any rank keeps none.
-    """
-    got = [parameter.grad is not None for parameter in parameters]
-    parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
-    marks = torch.tensor([*map(float, got)], device=loss.device)
-    flat = torch.cat([*parts, loss.reshape(1).to(parts[0].dtype)]) * share
-    distributed.all_reduce(flat)
-    distributed.all_reduce(marks)
-    place = 0
-    for parameter, mark in zip(parameters, marks.tolist(), strict=True):
-        if mark:
-            parameter.grad = flat[place : place + parameter.numel()].view_as(parameter).clone()
-        place += parameter.numel()
-    return flat[-1]

@@ -20,7 +20,7 @@ class Record:
     """Appends lines ``{kind, step, time, values, …}``; ``step`` counts finished steps, ``time`` is Unix seconds.
 
     Kinds: ``start`` (each start or resumption), ``train``, ``skipped`` (a step not taken, with its
-    keys), ``validation``, ``note`` (a warning, as ``text``), ``end``.
+    ``keys`` and those of them drawn no more, ``out``), ``validation``, ``note`` (a warning, as ``text``), ``end``.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -113,6 +113,10 @@ def _stage(out: Path, folder: Path, told: dict[str, Any]) -> Iterator[str]:
     yield f"<p>{' · '.join(facts)}</p>"
     if skipped:
         yield f"<p class=warn>{skipped} steps were skipped because a value was not finite.</p>"
+    gone = [key for line in lines if line["kind"] == "skipped" for key in line.get("out", ())]
+    if gone:
+        names = ", ".join(f"<code>{_text(key)}</code>" for key in gone)
+        yield f"<p class=warn>Drawn no more, being in too many of them: {names} (quarantine.json).</p>"
     for note in dict.fromkeys(line["text"] for line in lines if line["kind"] == "note"):
         yield f"<p class=warn>{_text(note)}</p>"
     if train and any(key.endswith("/total") for key in train[-1]["values"]):

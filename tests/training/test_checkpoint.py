@@ -33,16 +33,19 @@ def trained(steps: int):
 
 def save(folder, step):
     net, optimizers = trained(step)
-    return checkpoint.save(folder, IDENTITY, State(step=step, skipped=1), net.state_dict(), optimizers)
+    state = State(step=step, skipped=1, scalers={"one": {"scale": 1e-05}}, excluded={"a": 1})
+    average = {name: value.clone() for name, value in net.state_dict().items()}
+    return checkpoint.save(folder, IDENTITY, state, net.state_dict(), optimizers, average)
 
 
 def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     save(tmp_path, 3)
     found = checkpoint.newest(tmp_path, IDENTITY)
-    assert found.state == State(step=3, skipped=1)
+    assert found.state == State(step=3, skipped=1, scalers={"one": {"scale": 1e-05}}, excluded={"a": 1})
     net, optimizers = trained(3)
     for name, value in net.state_dict().items():
         assert torch.equal(value, found.model[name])
+        assert torch.equal(value, found.average[name])
     for phase, optimizer in optimizers.items():
         optimizer.load_state_dict(found.optimizers[phase])
     again, others = trained(3)
@@ -68,24 +71,55 @@ def test_the_newest_two_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003", "step-000000004"]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_flipped_bit_or_a_cut_is_seen_and_the_one_before_used(tmp_path, caplog, seed):
+def places(size: int) -> list[int]:
+    """Offsets all over a file: its ends, and twelve between."""
+    return sorted({0, 1, size // 2, size - 1, *(size * part // 13 for part in range(1, 13))})
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_no_damage_to_any_file_is_loaded_in_silence(tmp_path, caplog, number):
+    """Each of the five files cut short and with a flipped bit, all over it: the one before is used, and told."""
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
-    rng = random.Random(seed)
-    victim = rng.choice(sorted(newest.iterdir()))
-    data = bytearray(victim.read_bytes())
-    if seed % 3:
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    else:
-        data = data[: rng.randrange(len(data))]
-    victim.write_bytes(data)
+    victim = sorted(newest.iterdir())[number]
+    whole = victim.read_bytes()
+    rng = random.Random(number)
+    damaged = {f"cut at {place}": whole[:place] for place in places(len(whole))}
+    damaged |= {
+        f"bit of {place}": whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :]
+        for place in places(len(whole))
+    }
+    damaged["longer"] = whole + b" "
+    for what, data in damaged.items():
+        caplog.clear()
+        victim.write_bytes(data)
+        with caplog.at_level(logging.WARNING):
+            found = checkpoint.newest(tmp_path, IDENTITY)
+        assert found.state.step == 1, what
+        assert victim.name in caplog.text
+        assert "falling back to step-000000001" in caplog.text
+        with pytest.raises(Corrupt):
+            checkpoint.load(newest, IDENTITY)
+    victim.write_bytes(whole)
+    assert checkpoint.newest(tmp_path, IDENTITY).state.step == 2
+
+
+def test_a_number_written_another_way_is_damage_too(tmp_path):
+    path = save(tmp_path, 2) / "manifest.json"
+    text = path.read_text()
+    assert "1e-05" in text
+    path.write_text(text.replace("1e-05", "1E-05"))  # one bit, and the same number
+    with pytest.raises(Corrupt, match="not as it was written"):
+        checkpoint.load(path.parent, IDENTITY)
+
+
+def test_where_every_checkpoint_is_damaged_that_is_told(tmp_path, caplog):
+    for step in (1, 2):
+        (save(tmp_path, step) / "model.safetensors").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        found = checkpoint.newest(tmp_path, IDENTITY)
-    assert found.state.step == 1
-    assert victim.name in caplog.text
-    with pytest.raises(Corrupt):
-        checkpoint.load(newest, IDENTITY)
+        assert checkpoint.newest(tmp_path, IDENTITY) is None
+    assert "falling back to step-000000001" in caplog.text
+    assert "no checkpoint is left to fall back to" in caplog.text
 
 
 def test_a_lost_file_names_both_digests(tmp_path):

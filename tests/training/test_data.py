@@ -88,6 +88,26 @@ def test_the_global_batch_does_not_depend_on_the_number_of_workers(small_dataset
             assert torch.equal(torch.cat([part["frames"] for part in parts]), whole["frames"])
 
 
+def test_an_excluded_sample_gives_way_to_the_next_and_nothing_else_moves(small_dataset):
+    plain, without = make(small_dataset), make(small_dataset)
+    key = plain.keys(3)[0]
+    without.exclude({key: 4})
+    for step in range(30):
+        one, other = plain.keys(step), without.keys(step)
+        assert other == without.batch(step)["key"]
+        assert (key in other) == (key in one and step < 4)
+        for place, (before, after) in enumerate(zip(one, other)):
+            assert (before == after) == (before != key or step < 4), (step, place)
+    parts = [make(small_dataset, rank=rank, world=2) for rank in range(2)]
+    for part in parts:
+        part.exclude({key: 4})
+    for step in (3, 9, 20):
+        assert [k for part in parts for k in part.batch(step)["key"]] == without.keys(step)
+    without.exclude(dict.fromkeys(plain.speaker_of, 0))
+    with pytest.raises(Misuse, match="all 12 train samples are excluded"):
+        without.batch(0)
+
+
 def test_every_epoch_holds_every_sample_once_in_another_order(small_dataset):
     reader = make(small_dataset, batch=len(make(small_dataset)))
     orders = [reader.batch(epoch)["key"] for epoch in range(3)]

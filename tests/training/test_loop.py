@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from contracts.errors import Misuse
 from systems.base import Losses
 from training.checkpoint import Identity
+from training.feed import feed
 from training.loop import compute, train
 from training.record import read_record
 
@@ -63,6 +65,48 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(toy_stage, cour
     ]
     assert values[0] == values[1]
     assert len(values[0]) == 6
+
+
+def test_a_damaged_checkpoint_costs_steps_and_no_bit(toy_stage, course_for, tmp_path, caplog):
+    stage = toy_stage("coder", steps=8)
+    unbroken = train(stage, {}, course_for(stage, tmp_path / "a"))
+    with pytest.raises(Killed):
+        train(stage, {}, course_for(stage, tmp_path / "b", stop=kill_after(5)))
+    model = tmp_path / "b" / "checkpoints" / "step-000000004" / "model.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-100] ^= 1
+    model.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        resumed = train(stage, {}, course_for(stage, tmp_path / "b"))
+    assert str(model) in caplog.text
+    assert "falling back to step-000000002" in caplog.text
+    assert [line["step"] for line in read_record(tmp_path / "b") if line["kind"] == "start"] == [0, 2]
+    assert_equal(weights(unbroken), weights(resumed))
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2, 4])
+def test_any_number_of_loading_processes_gives_the_same_order_and_losses(toy_stage, course_for, tmp_path, processes):
+    """An excluded sample among them: processes that decode ahead leave it out from the same step on."""
+    stage = toy_stage("coder", steps=12, validate_every=0)
+    runs = []
+    for name in ("here", "fed"):
+        course = course_for(stage, tmp_path / name)
+        given, key = [], course.train.keys(0)[0]
+
+        def note(start, stop, reader=course.train, name=name, given=given, key=key):
+            reader.exclude({key: 5})
+            batches = map(reader.batch, range(start, stop)) if name == "here" else feed(reader, start, stop, processes)
+            for batch in batches:
+                given.append(batch["key"])
+                yield batch
+
+        train(stage, {}, dataclasses.replace(course, feed=note))
+        values = [line["values"]["main/total"] for line in read_record(tmp_path / name) if line["kind"] == "train"]
+        runs.append((given, values))
+        assert any(key in drawn for drawn in given[:5])
+        assert not any(key in drawn for drawn in given[5:])
+    assert runs[0] == runs[1]
+    assert len(runs[0][1]) == 12
 
 
 def test_two_phases_and_parents_resume_too(toy_stage, course_for, tmp_path):
