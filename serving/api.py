@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from serving.guard import Guard
+from serving.guard import PUBLIC, Guard
 from serving.http import JSON, MULTIPART, read_submission
 from serving.keys import Caller
 from serving.messages import (
@@ -29,6 +29,7 @@ from serving.messages import (
     ReceiptMessage,
 )
 from serving.orders import Busy, ItemStatus
+from serving.page import PATHS, add_page
 from serving.problems import ProblemError, described, handle_problems
 from serving.provenance import own_version
 from serving.rows import Row
@@ -43,7 +44,7 @@ FILE_BODY = {"type": "string", "format": "binary"}
 
 
 def create_api(service: Service) -> FastAPI:
-    """The application over ``service``. Every route but ``/healthz`` needs a key of the route's scope."""
+    """The application over ``service``. Every route but ``/healthz`` and the page needs a key of the route's scope."""
     app = FastAPI(
         title="voxface",
         version=own_version(),
@@ -54,12 +55,18 @@ def create_api(service: Service) -> FastAPI:
     )
     limits = service.limits
     app.add_middleware(
-        Guard, keys=service.keys, audit=service.audit, limit=limits.request_bytes, body_s=limits.request_seconds
+        Guard,
+        keys=service.keys,
+        audit=service.audit,
+        limit=limits.request_bytes,
+        public=PUBLIC | PATHS,
+        body_s=limits.request_seconds,
     )
     handle_problems(app)
     _add_jobs(app, service)
     _add_items(app, service)
     _add_about(app, service)
+    add_page(app)
     _describe(app)
     return app
 

@@ -17,6 +17,7 @@ from serving.problems import RETRY_S, ProblemError, problem_response
 
 BODY_S = 300.0  # a body that takes longer is cut off: a slow sender must not hold a slot
 PUBLIC = frozenset({"/healthz"})  # says only that somebody is there
+SAFE = frozenset({"GET", "HEAD"})
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -62,7 +63,7 @@ class Guard:
 
         state: dict[str, Any] = scope.setdefault("state", {})
         caller: Caller | None = None
-        if scope["path"] not in self.public:
+        if scope["path"] not in self.public or scope["method"] not in SAFE:
             try:
                 caller = await asyncio.to_thread(self.keys.verify, _presented(scope))
             except Transient:
