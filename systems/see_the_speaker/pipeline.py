@@ -26,7 +26,7 @@ RENDERED = 16  # frames decoded at a time
 PORTRAIT = {
     "conre": ("speech_encoder", "face_encoder", "face_decoder"),
     "face_prior": ("prior",),
-    "portrait_diffusion": ("unet", "speech_tokens", "saw"),
+    "portrait_diffusion": ("unet", "speech_tokens", "saw", "wiener"),
 }
 VIDEO = {
     "lip_landmarks": ("lip_predictor",),
@@ -67,6 +67,7 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
         unet: ModelMixin,
         speech_tokens: ModelMixin,
         saw: ModelMixin,
+        wiener: ModelMixin,
         lip_predictor: ModelMixin,
         image_encoder: ModelMixin,
         identity_encoder: ModelMixin,
@@ -88,6 +89,7 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
             unet=unet,
             speech_tokens=speech_tokens,
             saw=saw,
+            wiener=wiener,
             lip_predictor=lip_predictor,
             image_encoder=image_encoder,
             identity_encoder=identity_encoder,

@@ -139,7 +139,8 @@ def test_shares() -> None:
 
 
 WAIT = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 sys.argv = ["voxface", "dataset", "verify", "some dataset"]
 from flows import __main__ as program
 import preprocessing.run

@@ -141,7 +141,9 @@ def without_network(module: str, *arguments: str) -> dict[str, object] | None:
     if subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode:
         return None
     argv = ["unshare", "-rn", sys.executable, "-m", module, *arguments]
-    done = subprocess.run(argv, capture_output=True, check=False, env=os.environ, timeout=120)
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
+    done = subprocess.run(argv, capture_output=True, check=False, env=environment, timeout=120)
     if done.returncode:
         raise RuntimeError(done.stderr.decode(errors="replace")[-800:])
     found: dict[str, object] = json.loads(done.stdout)
