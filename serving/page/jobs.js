@@ -11,9 +11,25 @@ const STATES = {
   cancelled: "cancelled",
 };
 const FAULTS = {
-  rejected: "The service could not use this",
-  failed: "This could not be made, through no fault of the recording",
-  cancelled: "Cancelled",
+  rejected: "The service could not use this.",
+  failed: "This could not be made, through no fault of the recording. Submit it again, and it is tried once more.",
+  cancelled: "Cancelled. Submit it again, and it is made.",
+};
+const REASONS = {
+  BAD_CONTAINER: "This is no file that the service can read.",
+  DECODE_ERROR: "The file is damaged.",
+  FACE_SMALL: "The face in the picture is too small.",
+  HASH_MISMATCH: "What was sent changed before it was used. Submit it again.",
+  MANY_FACES: "There is more than one face in the picture.",
+  MISSING_FILE: "What was sent is not there any more. Submit it again.",
+  NO_AUDIO: "There is no sound in the file.",
+  NO_FACE: "No face was found in the picture.",
+  SILENT: "Nothing is to be heard in the recording.",
+  TIMEOUT: "Reading the file took too long.",
+  TOO_LONG: "The recording is too long.",
+  TOO_MANY_PIXELS: "The picture is too large.",
+  TOO_SHORT: "The recording is too short.",
+  TRUNCATED: "The file ends before its end.",
 };
 const STEP = 20; // items shown at once
 const OWN = 2; // a job of no more items shows its videos by itself
@@ -144,15 +160,21 @@ class Item {
     this.told = told;
     show(this.part("h3"), count > 1 ? (/^\d+$/.test(told.name) ? `Video ${told.number + 1}` : told.name.replace("-", " ")) : "");
     this.move(told);
-    const why = told.detail ? `: ${told.detail}` : told.code ? `: ${told.code}` : "";
-    const fault = FAULTS[told.state] ? sentence(FAULTS[told.state] + why) : "";
-    show(this.part(".fault"), fault);
+    const fault = FAULTS[told.state] ? (REASONS[told.code] ?? FAULTS[told.state]) : "";
+    this.tell(fault, told.state === "cancelled" ? "" : (told.detail ?? told.code));
     this.part(".fault").classList.toggle("mild", told.state === "cancelled");
-    if (fault && before && before.state !== told.state && told.state !== "cancelled") this.job.page.announce(fault);
+    if (fault && before && before.state !== told.state) this.job.page.announce(fault);
     if (told.state !== "done" || (this.artifact && this.artifact.result !== told.result)) this.clear();
     const missing = told.state === "done" && !this.artifact && !this.busy;
     this.part(".ask").hidden = !missing;
     if (missing && count <= OWN && before?.state !== "done") this.fetch();
+  }
+
+  /** What is wrong, in words, and what exactly the service says of it. */
+  tell(fault, detail) {
+    show(this.part(".fault > p"), fault);
+    show(this.part(".fault > .hint"), fault && detail ? sentence(detail) : "");
+    this.part(".fault").hidden = !fault;
   }
 
   move({ state, done, frames }) {
@@ -185,7 +207,7 @@ class Item {
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       if (error.status === 401) this.job.page.refused(error);
-      show(this.part(".fault"), error.message);
+      this.tell(error.message);
       this.part(".ask").hidden = false;
     } finally {
       this.busy = false;

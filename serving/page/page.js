@@ -150,7 +150,7 @@ $("key-form").onsubmit = (event) => {
     return;
   }
   key.set(given);
-  enter();
+  enter().then(() => $("enter").hidden && $("new-title").focus());
 };
 $("forget").onclick = () => leave("");
 $("older").onclick = () => {
