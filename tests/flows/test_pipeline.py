@@ -81,7 +81,20 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo-corpus", "ingest", "train", "evaluate", "publish", "generate", "serve", "inspect"]
+    "name",
+    [
+        "demo-corpus",
+        "ingest",
+        "train",
+        "evaluate",
+        "publish",
+        "generate",
+        "serve",
+        "inspect",
+        "retrain",
+        "rollback",
+        "gc",
+    ],
 )
 def test_every_command_has_an_example(name: str) -> None:
     command = typer.main.get_command(application()).commands[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,12 @@ from flows.retrain import RetrainJob, last_decision, proceed, retrain, todo
 GOOD = {"coder": {"steps": 80}, "mouth": {"steps": 40}}
 MOVES = ("enter", "point")  # what makes a bundle the champion
 POOR = {"coder": {"steps": 2}, "mouth": {"steps": 2}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prefect reads its settings when imported: they must stand before the first flow of these tests."""
+    environment.prepare(tmp_path_factory.mktemp("work"))
 
 
 class Pipeline:
@@ -197,6 +202,34 @@ def test_the_test_stays_frozen_and_loses_speakers_that_are_trained_on(
         exam(tmp_path / "nowhere", job.places.dataset, job.places.selection)
 
 
+def test_new_clips_change_the_models_and_not_the_test(shop: tuple[RetrainJob, Pipeline]) -> None:
+    from contracts.selection import Chosen, write_selection
+    from contracts.shards import committed, dataset_digest, write_shard
+
+    job, pipeline = shop
+    dataset, was = job.places.dataset, read_selection(job.places.selection)
+    pipeline.settings = GOOD
+    first = proceed(job, plainly, silent)
+    clip = next(sample for sample in was.samples if sample.kind == "clip")
+    key = f"drawn-s9-t0-{99:012x}-s00"
+    told = {"level": "span", "key": key, "span": 0, "row": 99, "state": "kept", "kind": "clip", "frames": clip.frames}
+    write_shard(dataset, 4, [(key, next(committed(dataset)).read(clip.key))], [told], steps="drawn", rows="more")
+    more = Chosen(key=key, shard=4, kind="clip", frames=clip.frames, speaker="s9", gender="f", split="train")
+    write_selection(
+        job.places.selection,
+        was.model_copy(update={"dataset": dataset_digest(dataset), "samples": (*was.samples, more)}),
+    )
+    pipeline.made = None  # what DVC sees
+    second = proceed(job, plainly, silent)
+    assert second["champion"] == first["challenger"] != second["challenger"]
+    assert read_selection(job.frozen) == was
+    assert {(line["stage"], line["items"], line["verdict"] != "missing") for line in second["lines"]} == {
+        ("coder", 8, True),
+        ("mouth", 6, True),
+    }
+    assert second["notes"] == []
+
+
 def test_gc_takes_what_nothing_names_and_nothing_else(shop: tuple[RetrainJob, Pipeline]) -> None:
     job, _ = shop
     places = job.places
@@ -234,7 +267,6 @@ def test_gc_takes_what_nothing_names_and_nothing_else(shop: tuple[RetrainJob, Pi
 @pytest.mark.cluster
 def test_as_a_prefect_flow(shop: tuple[RetrainJob, Pipeline]) -> None:
     job, _ = shop
-    environment.prepare(Path(os.environ.get("PREFECT_HOME", job.places.work / "prefect")))
     told = retrain(job, silent)
     assert told["promoted"]
     assert served(job) == (told["challenger"], None)
