@@ -1,7 +1,8 @@
 """One process of several that train a stage by gloo, without Ray.
 
 ``python rank.py RANK WORLD PORT DATASET SELECTION OUT SYSTEM STAGE KIND SETTINGS [STOP]``: ``KIND`` is ``plain``
-(see toys/plain.py) or ``whole``, ``SETTINGS`` JSON, ``STOP`` the steps after which training stops at a checkpoint.
+(see toys/plain.py), ``poisoned`` (that, whose loss is not finite where one sample is) or ``whole``, ``SETTINGS``
+JSON, ``STOP`` the steps after which training stops at a checkpoint.
 The stage's parents, where it has any, stand in ``OUT``'s folder.
 """
 
@@ -11,16 +12,30 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from toys.plain import Plain
 
 from contracts.selection import read_selection
 from systems import catalogue
+from systems.base import Batch, Losses
 from training.checkpoint import Identity
 from training.data import Reader
 from training.loop import Course, train
 from training.stages import load_parents
+
+
+class Poisoned(Plain):
+    """Plain, but for a sample that makes the loss of whoever has it not finite."""
+
+    def __init__(self, stage: Any, key: str) -> None:
+        super().__init__(stage)
+        self.key = key
+
+    def loss(self, model: Any, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
+        losses = self.stage.loss(model, batch, phase, rng)
+        return Losses(losses.total * float("nan")) if self.key in batch["key"] else losses
 
 
 def main() -> None:
@@ -54,7 +69,12 @@ def main() -> None:
         world=world,
         stop=lambda: bool(done.append(None)) or len(done) >= limit,
     )
-    train(Plain(stage) if kind == "plain" else stage, parents, course)
+    kinds = {
+        "plain": Plain,
+        "poisoned": lambda stage: Poisoned(stage, course.train.keys(0)[0]),
+        "whole": lambda stage: stage,
+    }
+    train(kinds[kind](stage), parents, course)
     (out / f"drawn-{world}-{rank}.json").write_text(json.dumps(drawn))
 
 

@@ -89,3 +89,18 @@ def test_workers_are_no_part_of_what_a_checkpoint_may_be_continued_with(small_da
 def test_a_worker_that_accumulates_is_as_two(alone, small_dataset, toy_system, tmp_path):
     spawn(2, small_dataset, tmp_path / "coder", accumulate=2)
     assert losses(tmp_path / "coder") == pytest.approx(losses(alone), rel=TOLERANCE)
+
+
+def test_two_workers_put_out_the_sample_that_one_does(small_dataset, toy_system, tmp_path):
+    """Only one of the two sees the loss that is not finite; both skip, name and put out alike."""
+    folders = {world: tmp_path / str(world) / "coder" for world in (1, 2)}
+    for world, folder in folders.items():
+        spawn(world, small_dataset, folder, kind="poisoned", batch=4)
+    quarantines = [(folder / "quarantine.json").read_bytes() for folder in folders.values()]
+    assert quarantines[0] == quarantines[1]
+    bad = [line for line in json.loads(quarantines[0]) if line["out"] is not None]
+    assert [line["times"] for line in bad if line["key"] == drawn(folders[1], 1)[0][0]] == [3]
+    assert losses(folders[2]) == pytest.approx(losses(folders[1]), rel=TOLERANCE)
+    assert not any(bad[0]["key"] in keys for step, keys in drawn(folders[1], 1).items() if step >= bad[0]["out"])
+    order = {world: drawn(folder, world) for world, folder in folders.items()}
+    assert order[1] == order[2]
