@@ -81,8 +81,8 @@ export class Job {
     show(this.part(".state"), word);
     this.part(".state").dataset.state = state;
     const about = [new Date(told.created * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })];
-    if (all > 1) about.push(open(told.state) ? `${all - counts.queued - counts.running} of ${all} ended` : `${all} videos`);
-    show(this.part(".about"), about.join(" · "));
+    if (all > 1) about.push(open(told.state) ? `${all - counts.queued - counts.running} of ${all} ended` : `${all}\u00a0videos`);
+    show(this.part(".about"), about.join(" ·\u00a0"));
     this.part(".cancel").hidden = !open(told.state);
     if (before && before.state !== told.state) this.page.announce(`${this.title}: ${word}.`);
   }
@@ -113,7 +113,7 @@ export class Job {
 
   offer() {
     const ready = [...this.items.values()].filter((item) => item.artifact);
-    this.part(".actions > .both").hidden = !(this.items.size === 2 && ready.length === 2);
+    this.part(".both").hidden = !(this.items.size === 2 && ready.length === 2);
   }
 
   async cancel() {
@@ -239,6 +239,7 @@ class Item {
     this.part(".facts").replaceChildren(
       ...facts.map(([name, value, title]) => {
         const row = node("div");
+        row.classList.toggle("long", value.length > 40);
         row.append(node("dt", name), node("dd", value, { title }));
         return row;
       }),

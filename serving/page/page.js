@@ -13,7 +13,7 @@ const IDLE_MS = 10000;
 const jobs = new Map();
 let shown = PAGE;
 let timer = 0;
-let looking = false;
+let looking = null; // the promise of the look under way
 
 const news = [];
 let telling = 0;
@@ -64,6 +64,7 @@ async function enter() {
 
 function leave(why) {
   clearTimeout(timer);
+  form.stop?.();
   key.forget();
   compare.close(false);
   jobs.forEach((job) => job.leave());
@@ -84,14 +85,21 @@ async function submitted(receipt, fresh) {
   job.element.scrollIntoView({ block: "nearest" });
 }
 
-/** Bring the list up to date, and come back. */
+/** Bring the list up to date, one look at a time, and come back. */
 async function refresh() {
+  while (looking) await looking;
   clearTimeout(timer);
-  if (looking || !key.get()) return;
-  looking = true;
+  looking = look();
+  await looking;
+}
+
+async function look() {
+  const asked = key.get();
   let pause = IDLE_MS;
   try {
+    if (!asked) return;
     const { jobs: told, next } = await read(`v1/jobs?limit=${shown}`);
+    if (key.get() !== asked) return; // forgotten meanwhile: these are nobody's any more
     arrange(told);
     $("older").hidden = next === null || shown >= 1000;
     for (const job of jobs.values()) await job.refresh();
@@ -102,9 +110,9 @@ async function refresh() {
     refused(error);
     pause = 1000 * (error.wait ?? 5);
   } finally {
-    looking = false;
+    looking = null;
+    if (key.get() && !document.hidden) timer = setTimeout(refresh, pause);
   }
-  if (key.get() && !document.hidden) timer = setTimeout(refresh, pause);
 }
 
 function arrange(told) {
