@@ -33,6 +33,7 @@ def application() -> typer.Typer:
         gc,
         generate,
         ingest,
+        inspect,
         keys,
         prove,
         publish,
@@ -62,7 +63,7 @@ def application() -> typer.Typer:
     app.command("publish")(publish.publish)
     app.command("generate")(generate.generate)
     app.command("serve")(generate.serve)
-    app.command("inspect")(generate.inspect)
+    app.command("inspect")(inspect.inspect)
     access = typer.Typer(help="Who may use the service over HTTP.", no_args_is_help=True)
     access.command("create", context_settings=names)(keys.create)
     access.command("list", context_settings=names)(keys.show)

@@ -37,7 +37,8 @@ QUIET = {
 
 
 def prepare(work: Path) -> None:
-    """Set what is not set yet. ``work`` is the folder of made things; Prefect keeps its database there."""
+    """Set what is not set yet. ``work`` is the folder of made things; Prefect's database and credentials lie there."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((work / "prefect").resolve()))
+    os.environ.setdefault("VOXFACE_CREDENTIALS", str((work / "credentials").resolve()))

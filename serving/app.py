@@ -26,9 +26,11 @@ from ray.serve.schema import LoggingConfig
 
 from contracts.errors import Corrupt, Misuse, Transient, VoxfaceError
 from contracts.settings import Settings, canonical_json
+from serving.certificate import Identity
 from serving.jobs import Job, Outcome, check_jobs
 from serving.loader import check_bundle, load_pipeline
 from serving.policy import ServingLimits
+from serving.publish import own_signer
 from serving.render import BATCH, Progress, Renderer, Watch
 from serving.rows import Models
 from serving.service import Service
@@ -64,14 +66,21 @@ class Generator:
     With a ``root`` it works off that service's queue; either way it renders what it is handed.
     """
 
-    def __init__(self, bundle: str, device: str, root: str | None = None, url: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: str,
+        device: str,
+        root: str | None = None,
+        url: str | None = None,
+        identity: Identity | None = None,
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
         with _marked():
             pipeline, self.bundle = load_pipeline(Path(bundle), device)
+            self.renderer = Renderer(pipeline, self.bundle, limits=LIMITS, identity=identity)
             self.service = None if root is None else Service(Path(root), url=url)
-        self.renderer = Renderer(pipeline, self.bundle, limits=LIMITS)
         self._thread = ThreadPoolExecutor(1, "render")  # always the same: mediapipe's graphs must not change theirs
         self.progress: tuple[int, int, str] = (0, 0, "")
         self._moved: float | None = None  # monotonic seconds of the last frame, while rendering
@@ -163,6 +172,7 @@ class ModelArguments(Settings):
     url: str | None = None  # the ledger's; none: SQLite in ``root``, for one machine
     replicas: int = 1
     device: str = "cpu"
+    identity: Identity | None = None  # who signs, by files on every node; none: as the environment here says
 
 
 class DoorArguments(Settings):
@@ -179,13 +189,16 @@ def build_model(arguments: ModelArguments) -> serve.Application:
     """The application that keeps one bundle loaded (``import_path: serving.app:build_model``).
 
     The bundle is checked here already, so that a damaged one stops before anything is started. Raises
-    ``Corrupt`` naming the file and both digests, ``Misuse`` where there is no bundle.
+    ``Corrupt`` naming the file and both digests, ``Misuse`` where there is no bundle, or nobody who can sign.
     """
     check_bundle(arguments.bundle)
+    identity = arguments.identity or Identity.own()
+    own_signer(identity)
     root = None if arguments.root is None else str(arguments.root.absolute())
     deployment: Any = Generator  # the decorator made a Deployment of the class
     deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(1, arguments.device))
-    bound: serve.Application = deployment.bind(str(arguments.bundle.absolute()), arguments.device, root, arguments.url)
+    folder = str(arguments.bundle.absolute())
+    bound: serve.Application = deployment.bind(folder, arguments.device, root, arguments.url, identity)
     return bound
 
 

@@ -1,4 +1,4 @@
-"""The sidecar that every video has: what made it, from what, by digest; and the check that it still fits."""
+"""The sidecar that every video has: what made it, from what, by digest; and the check that all marks still fit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contracts.errors import Misuse
 from contracts.files import sha256_file
 from contracts.sample import FPS
 from contracts.settings import Settings, canonical_json
+from serving.credentials import Credentials, Statement, read_credentials
 from serving.jobs import Inputs
 
 # IPTC NewsCodes, Digital Source Type: "created by algorithms trained on sampled content"
@@ -47,18 +48,23 @@ class Sidecar(Settings):
     frames: int
     fps: int = FPS
     seconds: float  # of the sound
-    video: str  # SHA-256 of the mp4
+    video: str  # SHA-256 of the mp4 as it is published: with its content credentials
     portrait: str | None = None  # SHA-256 of the PNG beside it
 
 
 class Inspection(BaseModel):
-    """What :func:`inspect` found. ``fits`` is the only good state."""
+    """What :func:`inspect` found. ``fits`` is the only good state.
+
+    ``broken``: a mark that is there does not hold. ``missing``: what is there holds, but credentials or sidecar
+    are not there.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     video: Path
     state: Literal["fits", "missing", "broken"]
     detail: str
+    credentials: Credentials
     sidecar: Sidecar | None = None
 
 
@@ -94,35 +100,65 @@ def describe(
     )
 
 
+def stated(sidecar: Sidecar) -> Statement:
+    """What of a sidecar is signed into the video itself: no consent, nor anything that follows from one."""
+    inputs = sidecar.inputs
+    return Statement(
+        system=sidecar.system,
+        preset=sidecar.preset,
+        bundle=inputs.bundle,
+        audio=inputs.audio,
+        portrait=inputs.portrait,
+        video=inputs.video,
+        seed=inputs.seed,
+        steps=inputs.steps,
+        size=inputs.size,
+        frames=sidecar.frames,
+    )
+
+
 def comment(inputs: Inputs) -> str:
-    """One line for the mp4's own comment tag, so that the file says what it is where the sidecar is lost."""
-    values = {"digitalSourceType": SOURCE_TYPE, "disclosure": DISCLOSURE, "bundle": inputs.bundle, "job": inputs.job}
+    """One line for the mp4's own comment tag, for programs that read no content credentials.
+
+    The job's digest is not in it: the consent goes into that, and names can be guessed.
+    """
+    values = {"digitalSourceType": SOURCE_TYPE, "disclosure": DISCLOSURE, "bundle": inputs.bundle}
     return canonical_json(values)
 
 
-def inspect(video: Path) -> Inspection:
-    """Whether ``video`` has a sidecar and is, byte for byte, the file that it describes.
+def inspect(video: Path, anchors: bytes | None = None) -> Inspection:
+    """Whether ``video`` has content credentials and a sidecar, and both are of this very file.
 
-    Raises ``Misuse`` where there is no such video. A sidecar is not signed: it shows accident and
-    carelessness, not malice.
+    ``anchors`` (PEM) are authorities to trust; without them it is only said who signed. Raises ``Misuse`` where there
+    is no such video. The sidecar itself is not signed: where credentials are there, it must not contradict them.
     """
     if not video.is_file():
         raise Misuse(f"{video} does not exist: give the path of a generated video")
+    credentials = read_credentials(video, anchors)
+
+    def found(state: Literal["fits", "missing", "broken"], detail: str, sidecar: Sidecar | None = None) -> Inspection:
+        return Inspection(video=video, state=state, detail=detail, credentials=credentials, sidecar=sidecar)
+
     path = sidecar_path(video)
     if not path.is_file():
-        return Inspection(video=video, state="missing", detail=f"{path} does not exist: nothing says what made this")
+        if credentials.state == "broken":
+            return found("broken", f"{video}: {credentials.detail}")
+        return found("missing", f"{path} does not exist; in {video.name}: {credentials.detail}")
     try:
         if path.stat().st_size > SIDECAR_LIMIT:
             raise ValueError("larger than any sidecar")
         sidecar = Sidecar.model_validate(json.loads(path.read_bytes()))
     except (ValueError, ValidationError, RecursionError) as error:
         first = str(error).splitlines()[0]
-        return Inspection(video=video, state="broken", detail=f"{path} is not a readable sidecar: {first}")
-    fault = _fault(video, sidecar)
-    if fault:
-        return Inspection(video=video, state="broken", detail=fault, sidecar=sidecar)
-    made = f"Made by {sidecar.system} ({sidecar.preset}), {sidecar.frames} frames."
-    return Inspection(video=video, state="fits", detail=f"{sidecar.disclosure} {made}", sidecar=sidecar)
+        return found("broken", f"{path} is not a readable sidecar: {first}")
+    if fault := _fault(video, sidecar):
+        return found("broken", fault, sidecar)
+    if credentials.state != "valid":
+        return found(credentials.state, f"{video}: {credentials.detail}", sidecar)
+    if credentials.statement != stated(sidecar):
+        return found("broken", f"{path} contradicts the signed content credentials of {video.name}", sidecar)
+    made = f"Made by {sidecar.system} ({sidecar.preset}), {sidecar.frames} frames; {credentials.detail}."
+    return found("fits", f"{sidecar.disclosure} {made}", sidecar)
 
 
 def _fault(video: Path, sidecar: Sidecar) -> str:

@@ -1,13 +1,15 @@
-"""How a video becomes visible: rendered under a temporary name, read back, and only then, marked, in its place."""
+"""How a video becomes visible: rendered under a temporary name, signed, read back, and only then in its place."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import numpy as np
 
 from contracts.files import TEMPORARY, commit_bytes, sha256_file, sync_folder
 from contracts.settings import canonical_json
-from serving.provenance import Sidecar, inspect, portrait_path, sidecar_path
+from serving.certificate import Identity
+from serving.credentials import Signer, signer_of
+from serving.provenance import Sidecar, inspect, own_version, portrait_path, sidecar_path, stated
 
 
 @contextmanager
@@ -38,27 +42,48 @@ def publish(
     out: Path,
     portrait: np.ndarray | None,
     describe: Callable[[str, str | None], Sidecar],
+    signer: Signer | None = None,
 ) -> Sidecar:
-    """Put ``rendered`` (beside ``out``) in its place with its sidecar and portrait; return the sidecar.
+    """Sign ``rendered`` (an mp4 beside ``out``), put it in its place with sidecar and portrait; return the sidecar.
 
-    ``describe(video sha256, portrait sha256 or None)`` makes the sidecar. The order is: an older video
-    away, portrait, sidecar, video last; so a video under its final name always has the sidecar of
-    that very video, whatever is killed when. ``portrait`` is uint8 [H, W, 3].
+    ``describe(video sha256, portrait sha256 or None)`` makes the sidecar. The order is: content credentials, read
+    back; an older video away, portrait, sidecar, video last; so a video under its final name is always signed and
+    has the sidecar of that very video, whatever is killed when. ``portrait`` is uint8 [H, W, 3]. Without ``signer``
+    it is the one that the environment names (:func:`own_signer`).
+
+    Raises ``Misuse`` or ``Transient`` where nothing can be signed; nothing is visible then that was not before.
     """
-    with rendered.open("rb") as file:
-        os.fsync(file.fileno())
+    signer = signer or own_signer()
     picture = None if portrait is None else encode_png(portrait)
-    out.unlink(missing_ok=True)
-    if picture is not None:
-        commit_bytes(portrait_path(out), picture)
-    else:
-        portrait_path(out).unlink(missing_ok=True)
-    picture_digest = None if picture is None else sha256_file(portrait_path(out))
-    sidecar = describe(sha256_file(rendered), picture_digest)
-    commit_bytes(sidecar_path(out), (canonical_json(sidecar.model_dump(mode="json")) + "\n").encode())
-    rendered.replace(out)
-    sync_folder(out.parent)
+    picture_digest = None if picture is None else hashlib.sha256(picture).hexdigest()
+    sidecar = describe("", picture_digest)
+    signed = rendered.with_name(f"{rendered.name}.signed")
+    try:
+        signer.sign(rendered, signed, stated(sidecar), sidecar.digital_source_type, sidecar.disclosure)
+        with signed.open("rb") as file:
+            os.fsync(file.fileno())
+        sidecar = describe(sha256_file(signed), picture_digest)
+        out.unlink(missing_ok=True)
+        if picture is not None:
+            commit_bytes(portrait_path(out), picture)
+        else:
+            portrait_path(out).unlink(missing_ok=True)
+        commit_bytes(sidecar_path(out), (canonical_json(sidecar.model_dump(mode="json")) + "\n").encode())
+        signed.replace(out)
+        sync_folder(out.parent)
+    finally:
+        signed.unlink(missing_ok=True)
     return sidecar
+
+
+def own_signer(identity: Identity | None = None) -> Signer:
+    """The signer of ``identity``, loaded once; without one, of what the environment names. Raises ``Misuse``."""
+    return _signer(identity or Identity.own())
+
+
+@cache
+def _signer(identity: Identity) -> Signer:
+    return signer_of(identity, own_version())
 
 
 def deliver(stored: Path, out: Path) -> None:

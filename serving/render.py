@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,11 +19,12 @@ from contracts.errors import Reject, Transient, VoxfaceError
 from contracts.files import sha256_file
 from contracts.reasons import FailureCode, Reason
 from contracts.sample import SAMPLE_RATE
+from serving.certificate import Identity
 from serving.encoding import Encoding
 from serving.jobs import Inputs, Job, Outcome, Refused, Result, check_jobs
 from serving.policy import ServingLimits, admit
 from serving.provenance import Sidecar, comment, describe, portrait_path, sidecar_path
-from serving.publish import draft, publish, published
+from serving.publish import deliver, draft, own_signer, publish, published
 
 if TYPE_CHECKING:
     from preprocessing.step import Tools
@@ -56,11 +56,18 @@ class Renderer:
     """Renders jobs with one loaded pipeline: one call at a time, always from the same thread."""
 
     def __init__(
-        self, pipeline: TalkingFacePipeline, bundle: Bundle, *, batch: int = BATCH, limits: ServingLimits | None = None
+        self,
+        pipeline: TalkingFacePipeline,
+        bundle: Bundle,
+        *,
+        batch: int = BATCH,
+        limits: ServingLimits | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.pipeline, self.bundle, self.batch = pipeline, bundle, batch
         self.bundle_digest = bundle.digest
         self.limits = limits or ServingLimits()
+        self.signer = own_signer(identity)  # without one nothing can be published, so nothing is rendered either
 
     @cached_property
     def _tools(self) -> Tools:
@@ -174,15 +181,10 @@ class Renderer:
                 portrait=picture,
             )
 
-        outcomes: dict[Job, Outcome] = {}
-        for job in reversed(work.jobs):  # copies for the others first: the last one moves the file itself
-            if job is work.jobs[0]:
-                outcomes[job] = _result(job, publish(rendered, job.out, portrait, sidecar), reused=False)
-            else:
-                with draft(job.out) as path:
-                    shutil.copyfile(rendered, path)
-                    outcomes[job] = _result(job, publish(path, job.out, portrait, sidecar), reused=False)
-        return outcomes
+        made = publish(rendered, work.out, portrait, sidecar, self.signer)
+        for job in work.jobs[1:]:
+            deliver(work.out, job.out)
+        return {job: _result(job, made, reused=False) for job in work.jobs}
 
     def _read_back(self, work: Work, rendered: Path) -> None:
         from preprocessing.media import probe

@@ -1,4 +1,4 @@
-"""``voxface generate``, ``voxface inspect`` and ``voxface serve``."""
+"""``voxface generate`` and ``voxface serve``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def generate(
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn speech into talking faces. Every video is marked as generated and has a JSON sidecar.
+    """Turn speech into talking faces. Every video is marked and signed as generated, and has a JSON sidecar.
 
     Example: voxface generate --audio speech.wav --out talk.mp4
 
@@ -205,20 +205,6 @@ def _seconds(audio: Path) -> float:
             return file.getnframes() / file.getframerate()
     except (OSError, EOFError, wave.Error, ZeroDivisionError):
         return 10.0
-
-
-def inspect(video: Annotated[Path, typer.Argument(help="A video.")], work: Work = WORK, json: AsJson = False) -> None:
-    """Say what made a video, and whether it is still, byte for byte, what its sidecar describes; 4 where not.
-
-    Example: voxface inspect talk.mp4
-    """
-    with running("inspect", work=work, json=json) as run:
-        from serving.provenance import inspect as look
-
-        found = look(video)
-        run.finish(found.model_dump(mode="json", exclude_none=True))
-        if found.state != "fits":
-            raise Ended(Exit.CORRUPT, found.detail)
 
 
 def serve(

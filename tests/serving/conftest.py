@@ -23,12 +23,40 @@ POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's
 
 
 @pytest.fixture(scope="session", autouse=True)
-def toys() -> Iterator[None]:
-    """The folder of toys is among the systems, here and in Ray's workers."""
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The folder of toys is among the systems, here and in Ray's workers; what is published is signed by a test."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXFACE_CREDENTIALS", str(tmp_path_factory.mktemp("credentials")))
         older = os.environ.get("VOXFACE_SYSTEMS_PATH", "")
         patch.setenv("VOXFACE_SYSTEMS_PATH", os.pathsep.join(filter(None, [str(TOYS), older])))
         yield
+
+
+@pytest.fixture(scope="session")
+def movie() -> Callable[[bytes], bytes]:
+    """Makes the smallest file that can carry credentials: an mp4 without pictures around any bytes."""
+
+    def make(content: bytes) -> bytes:
+        boxes = [(b"ftyp", b"isom\0\0\2\0isomiso2mp41"), (b"free", b""), (b"mdat", content)]
+        return b"".join((len(inside) + 8).to_bytes(4, "big") + kind + inside for kind, inside in boxes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unsigned() -> Callable[[Path], bytes]:
+    """Reads an mp4 without the box of its credentials, which are salted: the same video never has the same twice."""
+
+    def read(path: Path) -> bytes:
+        data, kept, at = path.read_bytes(), b"", 0
+        while at < len(data):
+            length = int.from_bytes(data[at : at + 4], "big")
+            if data[at + 4 : at + 8] != b"uuid":
+                kept += data[at : at + length]
+            at += length
+        return kept
+
+    return read
 
 
 @pytest.fixture(scope="session")

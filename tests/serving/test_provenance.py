@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,20 +12,23 @@ import pytest
 
 from contracts.bundle import read_bundle
 from contracts.errors import Misuse
+from contracts.files import sha256_file
 from serving.jobs import Consent, Inputs
 from serving.provenance import Sidecar, comment, describe, inspect, portrait_path, sidecar_path
 from serving.publish import draft, publish
 
-INPUTS = Inputs(bundle="b" * 64, audio="a" * 64, portrait="c" * 64, consent=Consent(who="A", purpose="test"), seed=7)
+INPUTS = Inputs(
+    bundle="b" * 64, audio="a" * 64, portrait="c" * 64, consent=Consent(who="Zoe Quist", purpose="a birthday"), seed=7
+)
 
 
 @pytest.fixture
-def video(tmp_path: Path, bundle: Path) -> Path:
-    """A published file (its bytes are no video: provenance never looks inside) with portrait and sidecar."""
+def video(tmp_path: Path, bundle: Path, movie: Callable[[bytes], bytes]) -> Path:
+    """A published file (without pictures: provenance never looks at them) with portrait and sidecar."""
     manifest = read_bundle(bundle)
     out = tmp_path / "talk.mp4"
     with draft(out) as path:
-        path.write_bytes(b"frames")
+        path.write_bytes(movie(b"frames"))
         publish(
             path,
             out,
@@ -46,7 +50,7 @@ def test_round_trip(video: Path, bundle: Path) -> None:
     assert found.sidecar.stages["mouth"].dataset == "d" * 64
     values = json.loads(sidecar_path(video).read_text())
     assert Sidecar.model_validate(values) == found.sidecar
-    assert json.loads(comment(INPUTS))["job"] == found.sidecar.job
+    assert json.loads(comment(INPUTS))["bundle"] == found.sidecar.inputs.bundle
 
 
 def flip(path: Path) -> None:
@@ -98,3 +102,38 @@ def test_both_digests_are_told(video: Path) -> None:
 def test_no_video(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="does not exist"):
         inspect(tmp_path / "none.mp4")
+
+
+def test_an_edited_sidecar_contradicts_what_was_signed(video: Path) -> None:
+    """The sidecar alone is not signed: made consistent in itself, it still is not what the video says."""
+    other = INPUTS.model_copy(update={"seed": 8})
+    edit("inputs", other.model_dump(mode="json"))(video)
+    edit("job", other.job)(video)
+    found = inspect(video)
+    assert found.state == "broken"
+    assert "contradicts the signed content credentials" in found.detail
+
+
+def test_a_video_without_credentials_is_not_what_we_publish(video: Path, movie: Callable[[bytes], bytes]) -> None:
+    """As older versions published it, or as a re-upload leaves it: sidecar and bytes agree, nothing is signed."""
+    video.write_bytes(movie(b"frames"))
+    edit("video", sha256_file(video))(video)
+    found = inspect(video)
+    assert (found.state, found.credentials.state) == ("missing", "missing")
+
+
+def test_nobody_is_named_in_the_file(video: Path, tmp_path: Path) -> None:
+    data = video.read_bytes()
+    consent = INPUTS.consent
+    assert consent is not None
+    assert INPUTS.bundle.encode() in data
+    for private in (
+        INPUTS.job,
+        consent.who,
+        consent.purpose,
+        "consent",
+        video.name,
+        os.uname().nodename,
+        str(tmp_path),
+    ):
+        assert private.encode() not in data, private

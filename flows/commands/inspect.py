@@ -1,0 +1,37 @@
+"""``voxface inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contracts.errors import Exit, Misuse
+from flows.commands.options import WORK, AsJson, Work
+from flows.running import Ended, running
+
+
+def inspect(
+    video: Annotated[Path, typer.Argument(help="A video.")],
+    trust: Annotated[Path | None, typer.Option(help="Authorities whose certificates to trust (PEM).")] = None,
+    work: Work = WORK,
+    json: AsJson = False,
+) -> None:
+    """Say what made a video, who signed that, and whether credentials and sidecar still hold.
+
+    Ends with 0 where they do, with 3 where one is missing, with 4 where one is broken.
+
+    Example: voxface inspect talk.mp4
+    """
+    with running("inspect", work=work, json=json) as run:
+        from serving.provenance import inspect as look
+
+        try:
+            anchors = None if trust is None else trust.read_bytes()
+        except OSError as error:
+            raise Misuse(f"--trust {trust} cannot be read: {error.strerror}") from error
+        found = look(video, anchors)
+        run.finish(found.model_dump(mode="json", exclude_none=True))
+        if found.state != "fits":
+            raise Ended(Exit.MISSED if found.state == "missing" else Exit.CORRUPT, found.detail)
