@@ -158,7 +158,9 @@ class Item {
   update(told, count) {
     const before = this.told;
     this.told = told;
-    show(this.part("h3"), count > 1 ? (/^\d+$/.test(told.name) ? `Video ${told.number + 1}` : told.name.replace("-", " ")) : "");
+    const own = /^\d+$/.test(told.name) ? `Video ${told.number + 1}` : told.name.replace("-", " ");
+    show(this.part("h3"), count > 1 ? own : "");
+    if (count > 1) this.part(".show").setAttribute("aria-label", `Show the video: ${own}`);
     this.move(told);
     const fault = FAULTS[told.state] ? (REASONS[told.code] ?? FAULTS[told.state]) : "";
     this.tell(fault, told.state === "cancelled" ? "" : (told.detail ?? told.code));

@@ -21,6 +21,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from serving.api import create_api
+from serving.client import Client
 from serving.guard import SECURITY
 from serving.jobs import Job, Outcome
 from serving.loader import load_pipeline
@@ -48,6 +49,7 @@ FLAGS = [
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 LIMITS = ServingLimits(portrait_bytes=100_000, upload_bytes=2_000_000, request_bytes=4_000_000)
 WAIT_MS = 20_000
+STATES = ("empty", "running", "done", "failed")
 browser_only = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian package chromium)"),
@@ -161,8 +163,9 @@ def enter(page: Any, site: Site) -> None:
 
 
 def shoot(page: Any, site: Site, name: str, whole: bool = True) -> None:
-    """The page in both windows, in both schemes where somebody will look; nothing wider than the window."""
-    schemes = ("light", "dark") if "VOXFACE_PAGE_SHOTS" in os.environ else ("light",)
+    """The page in both windows, nothing wider than them; in both schemes and all states where somebody will look."""
+    looked_at = "VOXFACE_PAGE_SHOTS" in os.environ
+    schemes = ("light", "dark") if looked_at else ("light",) if name in STATES else ()
     for size, window in (("wide", WIDE), ("narrow", NARROW)):
         page.set_viewport_size(window)
         for scheme in schemes:
@@ -463,6 +466,35 @@ class TestBrowser:
         page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         expect(found).to_have_count(0)
         expect(view).to_be_hidden()  # one of the two is gone
+
+    def test_a_large_job_shows_some_and_fetches_what_is_asked_for(
+        self, page: Any, site: Site, speech: Callable[..., Path]
+    ) -> None:
+        from playwright.sync_api import expect
+
+        rows = [{"audio": "a", "seed": number % 2} for number in range(21)]  # equal ones are made once
+        rows.append({"audio": "b", "id": "too-loud"})
+        files = {"a": speech("small.wav", 9_600), "b": speech("small-loud.wav", 9_600, peak=1.0)}
+        with Client(site.url, site.key) as client:
+            job = client.submit_items(rows, files, label="Many").job
+            client.wait(job, timeout_s=30)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+        enter(page, site)
+        found = row(page, "Many")
+        state(found, "21 of 22 done")
+        found.locator("summary").click()
+        expect(found.locator(".item")).to_have_count(20)
+        found.get_by_role("button", name="Show more").click()
+        expect(found.locator(".item")).to_have_count(22)
+        expect(found.get_by_role("button", name="Show more")).to_be_hidden()
+        expect(found.locator(".item .fault:visible")).to_have_count(1)
+        assert "video" not in asked  # twenty videos are not fetched because somebody opens a row
+        found.get_by_role("button", name="Show the video: Video 5", exact=True).click()
+        expect(found.locator("video:visible")).to_have_count(1)
+        expect(found.locator(".item").nth(4).get_by_role("heading")).to_have_text("Video 5")
+        assert asked.count("video") == 1
+        shoot(page, site, "many")
 
     def test_refusals_are_sentences(self, page: Any, site: Site, speech: Callable[..., Path], tmp_path: Path) -> None:
         from playwright.sync_api import expect
