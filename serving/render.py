@@ -25,6 +25,7 @@ from serving.jobs import Inputs, Job, Outcome, Refused, Result, check_jobs
 from serving.policy import ServingLimits, admit
 from serving.provenance import Sidecar, comment, describe, portrait_path, sidecar_path
 from serving.publish import deliver, draft, own_signer, publish, published
+from serving.watermark import Marker
 
 if TYPE_CHECKING:
     from preprocessing.step import Tools
@@ -146,12 +147,13 @@ class Renderer:
                 stack.enter_context(Encoding(path, work.jobs[0].audio, comment(work.inputs)))
                 for path, work in zip(drafts, works, strict=True)
             ]
+            markers = [Marker() for _ in works]  # each draws its pattern once, for its own size
             done = 0
             for chunk in self.pipeline.stream([work.request for work in works]):
                 encoding, work = encodings[chunk.request], works[chunk.request]
                 if chunk.first != encoding.count or chunk.first + len(chunk.frames) > work.request.frames:
                     raise RuntimeError(f"frame {chunk.first} of {work.out.name} came out of turn")
-                encoding.put(resize(chunk.frames, work.inputs.size))
+                encoding.put(markers[chunk.request](resize(chunk.frames, work.inputs.size)))
                 done += len(chunk.frames)
                 if watch is not None:
                     watch(work.out, encoding.count, work.request.frames)

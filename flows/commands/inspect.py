@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contracts.errors import Exit, Misuse
+from contracts.errors import Exit, Misuse, Reject
 from flows.commands.options import WORK, AsJson, Work
 from flows.running import Ended, running
 
@@ -18,7 +18,7 @@ def inspect(
     work: Work = WORK,
     json: AsJson = False,
 ) -> None:
-    """Say what made a video, who signed that, and whether credentials and sidecar still hold.
+    """Say what made a video and who signed that; whether credentials, sidecar and invisible mark are there and hold.
 
     Ends with 0 where they do, with 3 where one is missing, with 4 where one is broken.
 
@@ -26,12 +26,17 @@ def inspect(
     """
     with running("inspect", work=work, json=json) as run:
         from serving.provenance import inspect as look
+        from serving.watermark import detect_in
 
         try:
             anchors = None if trust is None else trust.read_bytes()
         except OSError as error:
             raise Misuse(f"--trust {trust} cannot be read: {error.strerror}") from error
         found = look(video, anchors)
-        run.finish(found.model_dump(mode="json", exclude_none=True))
+        try:
+            mark = detect_in(video).model_dump(mode="json")
+        except Reject as error:
+            mark = {"found": False, "detail": f"not looked for: {error}"}
+        run.finish(found.model_dump(mode="json", exclude_none=True) | {"mark": mark})
         if found.state != "fits":
             raise Ended(Exit.MISSED if found.state == "missing" else Exit.CORRUPT, found.detail)
