@@ -19,6 +19,7 @@ MESH_SIDE = 288  # px; the network works on 192 px inside, and full frames cost 
 AROUND = 1.9  # region's side over the face's larger side
 DRIFT = 0.1  # of the region's side: within it the region stays, so that the mesh's own tracking holds
 LOOK_AGAIN = 5  # frames between searches with the detectors while the face is lost
+CNN_AT = (5, 25, 125, 625)  # frames lost at which the slow one of them is asked, too: most losses are shorter
 SEARCH = 1.6  # region's side over its usual one, in those searches
 CNN_AROUND = 304  # px of that region: the face is a third of it, and the network sees faces of 80 px and more
 BOX_TO_FACE = 1.25  # dlib's boxes end at the brows and the chin
@@ -96,7 +97,7 @@ class Follower:
         self._mesh, self._finder = mesh, finder
         self._centre = np.array(face.centre)
         self._side = AROUND * BOX_TO_FACE * face.width
-        self._lost = 0
+        self._lost, self._begun = 0, False
         mesh.reset()
 
     def follow(self, image: Picture | np.ndarray) -> np.ndarray | None:
@@ -108,7 +109,7 @@ class Follower:
         if points is None:
             self._lost += 1
             return None
-        self._lost = 0
+        self._lost, self._begun = 0, True
         self._keep_up(points)
         return points
 
@@ -148,7 +149,9 @@ class Follower:
             return None
         around = image.part(x0, y0, x1, y1).rgb
         upsample = int(self._side < 4 * 80)
-        faces = self._finder.hog(around, upsample) or self._finder.cnn(around, CNN_AROUND)
+        faces = self._finder.hog(around, upsample) or self._finder.blaze(around)
+        if not faces and (self._lost in CNN_AT or not (self._lost or self._begun)):
+            faces = self._finder.cnn(around, CNN_AROUND)
         for face in [nearest(faces, *(self._centre - (x0, y0)))] if faces else []:
             self._mesh.reset()
             centre = np.add(face.centre, (x0, y0))

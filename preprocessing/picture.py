@@ -14,14 +14,15 @@ from preprocessing.warp import halved, warp
 SHARES = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
 
-def to_rgb(space: int) -> np.ndarray:
-    """Affine [3, 4] from Y, Cb, Cr (limited range, 8 bits) to R, G, B in 0..255; ``space`` is ffmpeg's number.
+def to_rgb(space: int, full: bool = False) -> np.ndarray:
+    """Affine [3, 4] from Y, Cb, Cr (8 bits) to R, G, B in 0..255; ``space`` is ffmpeg's number.
 
-    ITU-R BT.601-7, 709-6, 2020-2: E'Y = Kr R + (1 - Kr - Kb) G + Kb B; Y = 16 + 219 E'Y; Cb, Cr = 128 ± 112.
+    ITU-R BT.601-7, 709-6, 2020-2: E'Y = Kr R + (1 - Kr - Kb) G + Kb B; Y = 16 + 219 E'Y; Cb, Cr = 128 ± 112; in the
+    ``full`` range (T.871) Y = 255 E'Y; Cb, Cr = 128 ± 127.5.
     """
     red, blue = SHARES[space]
     green = 1 - red - blue
-    y, c = 255 / 219, 255 / 224
+    y, c, black = (1.0, 1.0, 0) if full else (255 / 219, 255 / 224, 16)
     turn = np.array(
         [
             [y, 0, 2 * (1 - red) * c],
@@ -29,7 +30,7 @@ def to_rgb(space: int) -> np.ndarray:
             [y, 2 * (1 - blue) * c, 0],
         ]
     )
-    return np.column_stack([turn, -turn @ [16, 128, 128]])
+    return np.column_stack([turn, -turn @ [black, 128, 128]])
 
 
 class Picture:
@@ -81,7 +82,7 @@ class Picture:
         if self.matrix is None:
             return Picture((cv2.copyMakeBorder(self.planes[0], top, bottom, left, right, cv2.BORDER_CONSTANT),))
         rims = [(top, bottom, left, right)] + [(top // 2, bottom // 2, left // 2, right // 2)] * 2
-        blacks = (16, 128, 128)
+        blacks = (16 if self.matrix[0, 0] > 1 else 0, 128, 128)  # where brightness is stretched, it has limited range
         planes = zip(self.planes, rims, blacks)
         return Picture(
             tuple(cv2.copyMakeBorder(plane, *rim, cv2.BORDER_CONSTANT, value=black) for plane, rim, black in planes),
@@ -112,7 +113,7 @@ class Picture:
     def thin(self, stride: int) -> np.ndarray:
         """Every ``stride``-th pixel (an even number) of every ``stride``-th row: RGB uint8 [h, w, 3]."""
         if self.matrix is None:
-            return self.planes[0][::stride, ::stride]
+            return np.ascontiguousarray(self.planes[0][::stride, ::stride])
         y, *colours = self.planes
         few = [y[::stride, ::stride], *(colour[:: stride // 2, :: stride // 2] for colour in colours)]
-        return np.asarray(cv2.transform(np.dstack(few), self.matrix))
+        return np.asarray(cv2.transform(cv2.merge([np.ascontiguousarray(plane) for plane in few]), self.matrix))

@@ -46,10 +46,10 @@ class Spool:
         self.size = 0  # bytes put aside so far
 
     def write(self, plane: np.ndarray) -> int:
-        """Put a copy of ``plane`` aside; return its number."""
+        """Put ``plane`` aside, a copy where it is a part of something larger; return its number."""
         number = len(self._held) + len(self._offsets)
         if self.size + plane.nbytes <= IN_MEMORY:
-            self._held[number] = plane.copy()
+            self._held[number] = plane if plane.flags.owndata else plane.copy()
         else:
             try:
                 self._offsets[number] = (self._file.seek(0, 2), plane.shape)

@@ -64,8 +64,8 @@ class Sharpness:
         """Look at a crop, uint8 [S, S, 3]; every fifth is returned as the grey picture [256, 256] that was judged."""
         grey = None
         if self._seen % SHARPNESS_EVERY == 0:
-            small = warp(crop, view(crop.shape[0], SHARPNESS_SIDE), (SHARPNESS_SIDE, SHARPNESS_SIDE))
-            grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+            grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+            grey = warp(grey, view(crop.shape[0], SHARPNESS_SIDE), (SHARPNESS_SIDE, SHARPNESS_SIDE))
             self._values.append(float(cv2.Laplacian(grey, cv2.CV_64F).var()))
         self._seen += 1
         return grey

@@ -28,7 +28,7 @@ PEOPLE = ("corpus", "speaker", "gender", "age", "language", "licence", "consent"
 class Look:
     """Stills (kind ``face``): one upright picture, one face."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kinds: ClassVar[frozenset[Kind]] = frozenset({"face"})
     reads: ClassVar[frozenset[str]] = frozenset({"still_pixels", "face_px"})
 
@@ -170,7 +170,7 @@ def _head(features: dict[str, np.ndarray], found: np.ndarray) -> dict[str, float
 class Store:
     """Cuts the crops and packs the sample's members."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
     reads: ClassVar[frozenset[str]] = frozenset({"jpeg_quality"})
 

@@ -13,7 +13,7 @@ from contracts.limits import Limits
 from contracts.manifest import Kind, Row
 from contracts.reasons import Reason
 from contracts.sample import FPS, SAMPLES_PER_FRAME
-from preprocessing.faces import Face, choose, nearest, rivals
+from preprocessing.faces import UPSAMPLE_BELOW, Face, choose, nearest, rivals
 from preprocessing.landmarks import FaceMesh, Follower, empty, fill
 from preprocessing.picture import Picture
 from preprocessing.pockets import Pockets, Spool
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LATER = (6, 12, 24, 48)  # frames of a shot in which HOG looks again where it saw none in the first
 HELD_BYTES = 256 << 20  # of pictures held while no face has been found
 MOST_RIVALS = 3
+CNN_SIDE = 480  # px, of pictures without a face that HOG sees: many shots have none at all
 LISTEN = 50  # frames needed to tell who speaks: in fewer, chance correlates
 MOVES = 0.015  # of the eyes' distance: spread of the lips' height that is no noise of the mesh
 NEARLY_IN_STEP = 6  # frames of shift looked at: every further one gives chance another try
@@ -80,10 +81,10 @@ class Shot:
             return
         self._held.append(image)
         faces: list[Face] = []
-        if number == 0:
-            faces = self._tools.finder.first(image.rgb) or self._tools.finder.clahe(image.rgb)
-        elif number in LATER:
+        if number == 0 or number in LATER:
             faces = self._tools.finder.hog(image.rgb)
+        if number == 0 and not faces and not self._large:
+            faces = self._tools.finder.clahe(image.rgb)
         if faces:
             self._begin(faces)
         elif number == LATER[-1] or (number + 2) * image.nbytes > HELD_BYTES:
@@ -94,15 +95,24 @@ class Shot:
         if self._tracks or self.refusal or not self._held:
             return
         faces: list[Face] = []
-        for look in (self._tools.finder.cnn, self._tools.finder.blaze):
-            for image in (self._held[0], self._held[-1]):
-                faces = faces or look(image.rgb)
+        finder, ends = self._tools.finder, (self._held[0], self._held[-1])
+        if self._large:
+            faces = finder.hog(ends[0].rgb, 1) or finder.clahe(ends[0].rgb)
+        for image in ends:
+            faces = faces or finder.cnn(image.rgb, CNN_SIDE)
+        for image in ends:
+            faces = faces or finder.blaze(image.rgb)
         if not faces and self._row.box is not None:
             faces = [_box(self._row.box, self._held[0])]
         if faces:
             self._begin(faces)
         else:
             self._refuse(Reject(Reason.NO_FACE, f"no detector sees a face in the first {len(self._held)} frames"))
+
+    @property
+    def _large(self) -> bool:
+        """Whether upsampling, as the slower uses of HOG do, costs four plain looks: then later frames come first."""
+        return min(self._held[0].width, self._held[0].height) >= UPSAMPLE_BELOW
 
     def speaker(self, sound: np.ndarray) -> Track:
         """The face that is meant: the only one, or the one whose lips move with int16 sound [640 T] of this shot.
@@ -155,7 +165,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 

@@ -49,7 +49,7 @@ class Decoding:
         self.start_s = start_s
         self.end_s = start_s + count / FPS
         self._found = found
-        self._matrix = None if found.space is None else to_rgb(found.space)
+        self._matrix = None if found.space is None else to_rgb(found.space, found.full)
         self._budget = Budget(limits.decode_deadline_s)
         self._whole = whole
         self._sound: np.ndarray | None = None

@@ -81,7 +81,7 @@ def clip_argv(
     end = None if whole else start + count / FPS + BEYOND_S
     source = _input(found, limits, **({} if whole else _seek(found, start)))
     # 4:2:0 stays as it is: half the bytes through the pipe, and only what is looked at becomes RGB
-    pixels = "rgb24" if found.space is None else "yuv420p"
+    pixels = "rgb24" if found.space is None else "yuvj420p" if found.full else "yuv420p"
     pictures = (
         source[str(found.video.index)]
         .filter("trim", **_until(end))

@@ -63,6 +63,7 @@ class Probe:
     fps: float  # mean rate of the pictures shown; 0 without video
     origin_s: float  # the container's own time stamp at which the clock here reads 0
     shown_s: np.ndarray = field(repr=False, compare=False)  # float64 [pictures shown]: when, ascending
+    full: bool = False  # whether pictures given out as 4:2:0 have the full range
 
     @property
     def overlap(self) -> tuple[float, float]:
@@ -133,6 +134,7 @@ def probe(
         fps=len(shown) / length if length > 0 else 0.0,
         origin_s=origin,
         shown_s=shown,
+        full=bool(video and video["pixels"] == "yuvj420p"),
     )
 
 
@@ -163,8 +165,9 @@ def _upright(video: dict[str, Any]) -> tuple[int, int]:
 
 
 def _space(video: dict[str, Any], width: int, height: int) -> int | None:
-    """The colour space of pictures that can be handed on as they are: 8 bits, 4:2:0, limited range, even sizes."""
-    plain = video["pixels"] == "yuv420p" and video["range"] in (0, 1) and width % 2 == height % 2 == 0
+    """The colour space of pictures that can be handed on as they are: 8 bits, 4:2:0, even sizes."""
+    ranges = {"yuv420p": (0, 1), "yuvj420p": (2,)}.get(video["pixels"], ())
+    plain = video["range"] in ranges and width % 2 == height % 2 == 0
     return video["space"] if plain and video["space"] in SHARES else None
 
 

@@ -74,6 +74,16 @@ def test_nothing_is_found_on_a_wall(tools):
     assert follower.follow(np.full((200, 200, 3), 128, np.uint8)) is None
 
 
+def test_the_slow_detector_is_asked_ever_more_rarely(tools, monkeypatch):
+    mesh, finder = tools
+    wall, asked = np.full((200, 200, 3), 128, np.uint8), []
+    follower = Follower(mesh, finder, Face(50, 50, 150, 150))
+    monkeypatch.setattr(finder, "cnn", lambda image, longest: asked.append(frame) or [])
+    for frame in range(40):  # noqa: B007 (told by the lambda)
+        assert follower.follow(wall) is None
+    assert asked == [0, 5, 25]
+
+
 def test_gaps_are_filled_by_straight_lines():
     points = np.zeros((6, 478, 3))
     points[1], points[4] = 3.0, 9.0

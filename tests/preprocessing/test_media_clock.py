@@ -173,6 +173,15 @@ def test_deep_and_full_colour_become_8_bit_rgb(talking, pixels):
     assert np.abs(frames.astype(int) - reference).mean() < 6
 
 
+def test_the_full_range_is_handed_on_as_it_is(talking):
+    path = talking("x.mp4", more=("-c:v", "libx264", "-qp", "4", "-pix_fmt", "yuvj420p"))
+    assert probe(path).full
+    assert not probe(talking("y.mp4")).full
+    frames, _, _ = clip(path)
+    reference, _, _ = clip(talking("z.mkv", more=("-c:v", "ffv1", "-pix_fmt", "yuv420p")))
+    assert np.abs(frames.astype(int) - reference).mean() < 3
+
+
 SPEECH = [
     *[(name, 44100, "stereo") for name in ("x.wav", "x.flac", "x.mp3", "x.m4a", "x.ogg")],
     ("x.wav", 8000, "mono"),

@@ -28,6 +28,23 @@ def test_black_white_and_red_are_what_the_standards_say(space):
     assert to_rgb(space) @ pure == pytest.approx([255, 0, 0], abs=1e-9)
 
 
+@pytest.mark.parametrize("space", sorted(SHARES))
+def test_the_full_range_reaches_from_0_to_255(space):
+    red, blue = SHARES[space]
+    for y in (0, 255):
+        assert to_rgb(space, full=True) @ [y, 128, 128, 1] == pytest.approx([y] * 3, abs=1e-9)
+    pure = [255 * red, 128 - 127.5 * red / (1 - blue), 255.5, 1]
+    assert to_rgb(space, full=True) @ pure == pytest.approx([255, 0, 0], abs=1e-9)
+
+
+def test_around_a_picture_of_full_range_it_is_black_too():
+    planes = np.full((8, 8), 200, np.uint8), *np.full((2, 4, 4), 128, np.uint8)
+    for full in (False, True):
+        wide = Picture(planes, to_rgb(2, full)).padded(4, 4, 4, 4).rgb
+        assert not wide[:3].any()
+        assert wide[6, 6].min() > 190
+
+
 def test_rgb_is_given_back(planar):
     picture, rgb = planar
     assert np.abs(picture.rgb.astype(int) - rgb).mean() < 1.5
