@@ -81,7 +81,7 @@ DRIVER = """
 
 
 def wait_for_step(out: Path, step: int, driver: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and driver.poll() is None:
         if any(line["kind"] == "train" and line["step"] >= step for line in read_record(out / "coder")):
             return
