@@ -69,11 +69,11 @@ def _spectrum(audio: np.ndarray) -> np.ndarray:
 
 
 @cache
-def mel_filters() -> np.ndarray:
-    """Weights of the mel bands, float32 [80, 257]: triangles of equal area on Slaney's mel scale."""
+def mel_filters(fft: int = FFT) -> np.ndarray:
+    """Weights of the mel bands, float32 [80, fft / 2 + 1]: triangles of equal area on Slaney's mel scale."""
     top = _mel(np.array(SAMPLE_RATE / 2))
     edges = _hertz(np.linspace(0.0, top, MEL_BANDS + 2))
-    bins = np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT
+    bins = np.arange(fft // 2 + 1) * SAMPLE_RATE / fft
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))

@@ -34,6 +34,10 @@ class View:
     - ``audio`` float32 in [-1, 1]: for successive frames [B, (n + 2 c) * 640], frame i spanning
       samples (c + i) * 640 to (c + i + 1) * 640; for random frames [B, n, (2 c + 1) * 640],
       each centred on its frame; zeros beyond the ends of the clip;
+    - with ``references`` = k further frames of the clip, each at least half a second away from all of the n:
+      ``references`` float32 [B, k, 3, S, S], ``reference_landmarks`` [B, k, 478, 2], where ``frames`` and
+      ``landmarks`` are among the fields, and ``reference_index`` int64 [B, k]. For unseen seconds of known speakers
+      they may come from the seconds that are trained on;
     - ``spectrogram`` float32 [B, 2, 257, 598]: ``contracts.speech`` of six seconds of the clip, the first ones except
       in training, which draws them;
     - ``speaker`` int64 [B]: number of the speaker in the selection; ``gender`` int64 [B]:
@@ -47,6 +51,7 @@ class View:
     pick: Literal["random", "successive"] = "random"
     size: int = 256
     context: int = 0
+    references: int = 0
     kinds: tuple[str, ...] = ("clip",)
 
     def __post_init__(self) -> None:

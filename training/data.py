@@ -28,6 +28,7 @@ KNOWN_SHORTEST = 80  # frames; a shorter clip is trained on whole
 KNOWN_SHARE = 5  # the last fifth of a clip is kept from training
 KNOWN_LEAST = 32  # frames, and at least these: the longest window of a stage at ``tiny``
 KNOWN_GAP = -(-FPS // 2)  # frames; 0.5 s, rounded up
+REFERENCE_GAP = KNOWN_GAP  # frames between a window and its references, at least
 STREAM_PASS = 2**32 - 1  # stands in an epoch's place where windows of an ordered pass are drawn
 
 logger = logging.getLogger(__name__)
@@ -185,17 +186,22 @@ class Reader:
         """Cut one window and decode the view's fields, and only those."""
         view, sample = self.view, span.sample
         index = _window(span, view, rng)
-        item: dict[str, Any] = {
-            "key": sample.key,
-            "index": torch.from_numpy(index),
-            "count": torch.tensor(sample.frames),
-        }
+        item: dict[str, Any] = {"key": sample.key, "count": torch.tensor(sample.frames)}
+        shown = {"": index}
+        if view.references:
+            index, shown["reference_"] = _references(span, index, view, rng)
+            shown[""] = index
+        item |= {f"{name}index": torch.from_numpy(numbers) for name, numbers in shown.items()}
         try:
             if "frames" in view.fields:
-                item["frames"] = _decode_frames(Frames(self._member(sample, "frames")), index, view.size)
+                frames = Frames(self._member(sample, "frames"))
+                for name, numbers in shown.items():
+                    item["references" if name else "frames"] = _decode_frames(frames, numbers, view.size)
             if "landmarks" in view.fields:
                 landmarks = decode_features(bytes(self._member(sample, "npz")), ("landmarks",))["landmarks"]
-                item["landmarks"] = torch.from_numpy(np.ascontiguousarray(landmarks[index, :, :2], np.float32))
+                for name, numbers in shown.items():
+                    points = np.ascontiguousarray(landmarks[numbers, :, :2], np.float32)
+                    item[f"{name}landmarks"] = torch.from_numpy(points)
             if {"audio", "spectrogram"} & set(view.fields):
                 sound = decode_wav(bytes(self._member(sample, "wav")))
                 item |= _sound_fields(sound, span, index, view, rng if self.subset == "train" else None)
@@ -238,7 +244,7 @@ def _serves(span: Span, view: View) -> bool:
         return False
     if span.sample.kind == "speech":
         return not {"frames", "landmarks", "audio"} & set(view.fields)
-    return span.end - span.first >= view.frames
+    return span.end - span.first >= view.frames and (not view.references or span.end >= view.frames + REFERENCE_GAP)
 
 
 def _window(span: Span, view: View, rng: np.random.Generator) -> np.ndarray:
@@ -249,6 +255,21 @@ def _window(span: Span, view: View, rng: np.random.Generator) -> np.ndarray:
     if view.pick == "successive":
         return span.first + int(rng.integers(length - view.frames + 1)) + np.arange(view.frames, dtype=np.int64)
     return span.first + rng.choice(length, view.frames, replace=False).astype(np.int64)
+
+
+def _references(span: Span, index: np.ndarray, view: View, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The window (moved to the span's start where nothing is far enough from it) and its references' frame numbers."""
+    far = _far(span, index)
+    if not far.size:
+        index = span.first + np.arange(view.frames, dtype=np.int64)
+        far = _far(span, index)
+    return index, np.sort(rng.choice(far, view.references, replace=len(far) < view.references))
+
+
+def _far(span: Span, index: np.ndarray) -> np.ndarray:
+    """Frame numbers of the clip, as far as ``span`` reaches, that are at least half a second from all of ``index``."""
+    frames = np.arange(span.end, dtype=np.int64)
+    return frames[np.abs(frames[:, None] - index).min(axis=1) >= REFERENCE_GAP]
 
 
 def _decode_frames(frames: Frames, index: np.ndarray, size: int) -> torch.Tensor:

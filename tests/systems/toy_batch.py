@@ -20,6 +20,8 @@ def make_batch(view: View, items: int, seed: int = 0) -> Batch:
     rng = np.random.default_rng([seed, items])
     n, size, width = view.frames, view.size, (view.frames + 2 * view.context) * 640
     count = max(50, n + 10)
+    if view.references:
+        count += 13 + view.references
     start = rng.integers(0, count - n + 1, items)
     index = (
         start[:, None] + np.arange(n)
@@ -42,6 +44,8 @@ def make_batch(view: View, items: int, seed: int = 0) -> Batch:
     if "landmarks" in view.fields:
         points = [[place_landmarks(mouth[b, t], turn[b, t], b) for t in range(n)] for b in range(items)]
         batch["landmarks"] = torch.from_numpy(np.asarray(points, np.float32))
+    if view.references:
+        batch |= _draw_references(view, batch["index"].numpy(), count, hue, rng)
     if "audio" in view.fields:
         batch["audio"] = torch.from_numpy(make_sound(view, index, mouth, speaker, width, rng))
     if "spectrogram" in view.fields:
@@ -51,6 +55,23 @@ def make_batch(view: View, items: int, seed: int = 0) -> Batch:
     if "gender" in view.fields:
         batch["gender"] = torch.from_numpy(speaker % 2)
     return batch
+
+
+def _draw_references(view: View, index: np.ndarray, count: int, hue: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Further frames of each clip, half a second from the window's, with mouths and turns of their own."""
+    frames = np.arange(count)
+    far = [frames[np.abs(frames[:, None] - row).min(1) >= 13] for row in index]
+    chosen = np.stack([np.sort(rng.choice(row, view.references, replace=False)) for row in far])
+    mouth, turn = rng.uniform(0, 1, chosen.shape), rng.uniform(-0.06, 0.06, chosen.shape)
+    places = [(b, t) for b in range(len(chosen)) for t in range(chosen.shape[1])]
+    made: Batch = {"reference_index": torch.from_numpy(chosen.astype(np.int64))}
+    if "frames" in view.fields:
+        pictures = np.stack([draw_face(view.size, hue[b], mouth[b, t], turn[b, t]) for b, t in places])
+        made["references"] = torch.from_numpy(pictures.astype(np.float32)).unflatten(0, chosen.shape)
+    if "landmarks" in view.fields:
+        points = np.stack([place_landmarks(mouth[b, t], turn[b, t], b) for b, t in places])
+        made["reference_landmarks"] = torch.from_numpy(points.astype(np.float32)).unflatten(0, chosen.shape)
+    return made
 
 
 def draw_face(size: int, hue: np.ndarray, mouth: float, turn: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from contracts.sample import Frames, decode_features, decode_wav
 from contracts.selection import Chosen
 from contracts.shards import committed, open_shard
 from systems.base import View
-from training.data import Reader, span_of, verify
+from training.data import Reader, Span, _references, _serves, span_of, verify
 from training.feed import feed
 
 VIEW = View(("frames", "landmarks", "audio", "speaker", "gender"), frames=5, pick="successive", size=32, context=2)
@@ -77,6 +77,32 @@ def test_random_frames_bring_the_sound_about_each(small_dataset):
     for place in range(2):
         first = int(batch["index"][0, place]) * 640
         assert np.array_equal(batch["audio"][0, place].numpy(), padded[first : first + 3 * 640])
+
+
+@pytest.mark.parametrize("subset", ["train", "known", "new"])
+def test_references_are_half_a_second_from_the_window(small_dataset, subset):
+    view = View(("frames", "landmarks"), frames=5, pick="successive", size=32, references=3)
+    reader = make(small_dataset, view, subset)
+    ends = {span.sample.key: span.end for span in reader.spans}
+    for batch in (reader.batch(step) for step in range(4)):
+        assert batch["references"].shape == (4, 3, 3, 32, 32)
+        assert batch["reference_landmarks"].shape == (4, 3, 478, 2)
+        apart = (batch["reference_index"][:, :, None] - batch["index"][:, None]).abs()
+        assert apart.min() >= 13
+        for key, numbers in zip(batch["key"], batch["reference_index"]):
+            assert 0 <= int(numbers.min()) <= int(numbers.max()) < ends[key]
+    shards = {key: shard for shard in committed(small_dataset.dataset) for key in shard.record.keys}
+    landmarks = decode_features(shards[key].read(key)["npz"])["landmarks"]
+    assert np.array_equal(batch["reference_landmarks"][-1].numpy(), landmarks[numbers.numpy(), :, :2])
+
+
+def test_a_window_in_the_middle_of_a_short_clip_moves_to_its_start():
+    sample = Chosen(key="k", shard=0, kind="clip", frames=20, speaker="s", gender="f", split="train")
+    view = View(("frames",), frames=5, pick="successive", references=4)
+    index, references = _references(Span(sample, 0, 20), np.arange(8, 13), view, np.random.default_rng(0))
+    assert index.tolist() == [0, 1, 2, 3, 4]
+    assert set(references.tolist()) <= {17, 18, 19}
+    assert not _serves(Span(sample, 0, 17), view)
 
 
 def test_the_global_batch_does_not_depend_on_the_number_of_workers(small_dataset):

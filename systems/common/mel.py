@@ -1,0 +1,36 @@
+"""Log-mel columns of 50 ms, sixteen to five frames: what lip experts since Wav2Lip hear."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from contracts.sample import SAMPLES_PER_FRAME
+from contracts.speech import MEL_FLOOR, mel_filters
+
+WINDOW, HOP = 800, 200  # samples at 16 kHz: 50 ms and 12.5 ms
+EDGE = (WINDOW - HOP) // 2  # samples that the first and last column reach beyond their own hop
+AROUND = 3  # frames of sound on either side of a frame that its window reaches into
+HEARD = 5 * SAMPLES_PER_FRAME + 2 * EDGE  # samples of five frames, edges included
+
+
+def mel_columns(audio: Tensor) -> Tensor:
+    """Natural logarithms of 80 mel magnitudes: ``audio`` [..., 600 + 200 n] in [-1, 1] -> [..., n, 80].
+
+    Column k looks at the 800 samples about the middle of samples 300 + 200 k to 300 + 200 (k + 1); not below
+    log(1e-5). Differentiable, on the device of ``audio``.
+    """
+    hann = torch.hann_window(WINDOW, device=audio.device, dtype=audio.dtype)
+    filters = torch.tensor(mel_filters(WINDOW), device=audio.device, dtype=audio.dtype)  # [80, 401]
+    magnitudes = torch.fft.rfft(audio.unfold(-1, WINDOW, HOP) * hann).abs()
+    return (magnitudes @ filters.T).clamp_min(MEL_FLOOR).log()
+
+
+def mel_windows(audio: Tensor) -> Tensor:
+    """What is heard about each of n frames: ``audio`` [..., 640 (n + 6)] -> [..., n, 16, 80].
+
+    ``audio`` begins three frames before the first and ends three after the last (``AROUND``); window i is of the
+    five frames whose middle is frame i.
+    """
+    first = (AROUND - 2) * SAMPLES_PER_FRAME - EDGE
+    return mel_columns(audio[..., first:].unfold(-1, HEARD, SAMPLES_PER_FRAME))
