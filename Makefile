@@ -41,7 +41,7 @@ run: setup
 	@$(BIN)/voxface runs --made
 
 test: setup
-	@$(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(BIN)/ruff check .

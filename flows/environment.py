@@ -17,9 +17,9 @@ QUIET = {
     # nothing is fetched behind the user's back
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
-    # a first start of the ephemeral server takes longer than Prefect's 20 s on a cold disk
+    # a first start of the ephemeral server takes longer than Prefect's 20 s on a cold disk, minutes on a busy machine
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600",
     "PREFECT_LOGGING_LEVEL": "INFO",
     # workers are as many as cores: a second thread in each only makes them wait for one another
     "OMP_NUM_THREADS": "1",

@@ -102,7 +102,7 @@ def running(
             "line": command_line(),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
-            "dry_run": dry_run,
+            "dry_run": run.dry,
             "exit_code": int(code),
             "error": error,
             "log": str(handler.baseFilename),

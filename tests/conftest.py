@@ -32,6 +32,12 @@ class Small(NamedTuple):
     selection: Selection
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start clusters or servers come first: the many short ones then fill up what time two workers have."""
+    slow = {item.path for item in items if item.get_closest_marker("cluster")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Tests share their cores: more threads than cores cost more than they give."""

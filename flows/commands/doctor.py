@@ -15,9 +15,9 @@ import typer
 
 from contracts.errors import Exit, VoxfaceError
 from flows.code import ROOT, code_version
-from flows.commands.options import WORK, AsJson, Work
+from flows.commands.options import command
 from flows.places import Places
-from flows.running import Ended, running
+from flows.running import Ended, Run
 
 log = logging.getLogger(__name__)
 NEEDED = (
@@ -28,36 +28,36 @@ LEAST_DISK = 5_000_000_000
 LEAST_MEMORY = 6_000_000_000  # a worker group of two and Serve need about 2.5 GB each, one after another
 
 
+@command("doctor")
 def doctor(
+    run: Run,
     deep: Annotated[bool, typer.Option("--deep", help="Also ask DVC what would run.")] = False,
-    work: Work = WORK,
-    json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only what needs mending.")] = False,
 ) -> None:
     """Check Python, packages, ffmpeg, detectors' models, disk, memory, and what stands in the work folder.
 
+    -q prints only what needs mending.
+
     Example: voxface doctor
     """
-    with running("doctor", work=work, json=json, quiet=True) as run:
-        checks: list[tuple[str, Callable[[], str]]] = [
-            ("python", _python),
-            ("packages", _packages),
-            ("ffmpeg", _ffmpeg),
-            ("face models", _face_models),
-            ("disk", lambda: _disk(work)),
-            ("memory", _memory),
-            ("code", code_version),
-            ("dataset", lambda: _dataset(run.places)),
-            ("bundles", lambda: _bundles(run.places)),
-        ]
-        if deep:
-            checks.append(("dvc", _dvc))
-        lines = [_check(name, look) for name, look in checks]
-        bad = [line for line in lines if line["state"] == "mend"]
-        if bad or not quiet:
-            run.finish({"doctor": bad if quiet else lines})
-        if bad:
-            raise Ended(Exit.MISUSE, f"{len(bad)} to mend: {', '.join(line['what'] for line in bad)}")
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("ffmpeg", _ffmpeg),
+        ("face models", _face_models),
+        ("disk", lambda: _disk(run.places.work)),
+        ("memory", _memory),
+        ("code", code_version),
+        ("dataset", lambda: _dataset(run.places)),
+        ("bundles", lambda: _bundles(run.places)),
+    ]
+    if deep:
+        checks.append(("dvc", _dvc))
+    lines = [_check(name, look) for name, look in checks]
+    bad = [line for line in lines if line["state"] == "mend"]
+    if bad or not run.quiet:
+        run.finish({"doctor": bad if run.quiet else lines})
+    if bad:
+        raise Ended(Exit.MISUSE, f"{len(bad)} to mend: {', '.join(line['what'] for line in bad)}")
 
 
 def _check(name: str, look: Callable[[], str]) -> dict[str, Any]:

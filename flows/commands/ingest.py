@@ -16,9 +16,9 @@ from contracts.errors import Exit, Misuse
 from contracts.files import require_space
 from contracts.manifest import Row
 from flows import ingest as flow
-from flows.commands.options import WORK, Address, AsJson, DryRun, ParamsFile, Quiet, Work
+from flows.commands.options import Address, ParamsFile, command
 from flows.params import read_params
-from flows.running import Ended, Run, running
+from flows.running import Ended, Run
 
 if TYPE_CHECKING:
     from preprocessing.build import IngestSettings
@@ -29,7 +29,9 @@ SHOWN = 20  # odd lines on the terminal
 log = logging.getLogger(__name__)
 
 
+@command("ingest", dry=True)
 def ingest(
+    run: Run,
     manifest: Annotated[Path | None, typer.Option(help="Table of clips: csv, jsonl or parquet.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Instead of a manifest: every media file below a folder.")] = None,
     corpus: Annotated[
@@ -73,10 +75,6 @@ def ingest(
     ] = None,
     max_rejected: Annotated[str, typer.Option(help="End with 3 where more rows are refused, as 5%.")] = "100%",
     params: ParamsFile = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
 ) -> None:
     """Turn recordings into a dataset: every row kept, rejected with a reason, or failed with a code.
 
@@ -92,40 +90,39 @@ def ingest(
     --params; without such a file 64. --dry-run prints the number; a dataset keeps the one it was begun with.
     """
     budget = share(max_rejected)
-    with running("ingest", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        job = flow.IngestJob(
-            dataset=out or run.places.dataset,
-            data_root=Path(),
-            rows=[],
-            settings=_settings(params),
-            workers=workers or (os.cpu_count() or 1 if address == "local" else None),
-            address=address,
-            metrics_port=metrics_port,
-            metrics_file=metrics_file,
-        )
-        if retry:
-            beside = data_root or folder or manifest
-            if beside is None:
-                raise Misuse("--retry needs the sources: give --data-root, or --manifest FILE beside them")
-            job = replace(job, data_root=_sources(beside, allow_host or [], job.settings))
-            _try_again(run, job, retry)
-            return
-        known = Known(corpus, annotations, layout, media, size(frame_size))
-        source, rows = _rows(manifest, folder, known, data_root)
-        chosen = flow.where(rows, where)
-        if not chosen:
-            raise Misuse(f"{source} has {len(rows)} rows, none of them chosen: check --where")
-        job = replace(job, rows=chosen, data_root=_sources(data_root or source, allow_host or [], job.settings))
-        odd = flow.odd_lines(rows)
-        if dry_run:
-            _tell(run, flow.estimate(job), odd)
-            return
-        if odd:
-            run.note(f"{len(odd)} odd lines, one row each; --dry-run lists them")
-        log.info("%d rows per shard", job.settings.rows_per_shard)
-        result = _unless_done(run, job)
-        run.finish(result)
-        _judge(result, budget)
+    job = flow.IngestJob(
+        dataset=out or run.places.dataset,
+        data_root=Path(),
+        rows=[],
+        settings=_settings(params),
+        workers=workers or (os.cpu_count() or 1 if address == "local" else None),
+        address=address,
+        metrics_port=metrics_port,
+        metrics_file=metrics_file,
+    )
+    if retry:
+        beside = data_root or folder or manifest
+        if beside is None:
+            raise Misuse("--retry needs the sources: give --data-root, or --manifest FILE beside them")
+        job = replace(job, data_root=_sources(beside, allow_host or [], job.settings))
+        _try_again(run, job, retry)
+        return
+    known = Known(corpus, annotations, layout, media, size(frame_size))
+    source, rows = _rows(manifest, folder, known, data_root)
+    chosen = flow.where(rows, where)
+    if not chosen:
+        raise Misuse(f"{source} has {len(rows)} rows, none of them chosen: check --where")
+    job = replace(job, rows=chosen, data_root=_sources(data_root or source, allow_host or [], job.settings))
+    odd = flow.odd_lines(rows)
+    if run.dry:
+        _tell(run, flow.estimate(job), odd)
+        return
+    if odd:
+        run.note(f"{len(odd)} odd lines, one row each; --dry-run lists them")
+    log.info("%d rows per shard", job.settings.rows_per_shard)
+    result = _unless_done(run, job)
+    run.finish(result)
+    _judge(result, budget)
 
 
 @dataclass(frozen=True)

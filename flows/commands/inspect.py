@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from contracts.errors import Exit, Misuse, Reject
-from flows.commands.options import WORK, AsJson, Work
-from flows.running import Ended, running
+from flows.commands.options import command
+from flows.running import Ended, Run
 
 
+@command("inspect")
 def inspect(
+    run: Run,
     video: Annotated[Path, typer.Argument(help="A video.")],
     trust: Annotated[Path | None, typer.Option(help="Authorities whose certificates to trust (PEM).")] = None,
-    work: Work = WORK,
-    json: AsJson = False,
 ) -> None:
     """Say what made a video and who signed that; whether credentials, sidecar and invisible mark are there and hold.
 
@@ -24,19 +24,18 @@ def inspect(
 
     Example: voxface inspect talk.mp4
     """
-    with running("inspect", work=work, json=json) as run:
-        from serving.provenance import inspect as look
-        from serving.watermark import detect_in
+    from serving.provenance import inspect as look
+    from serving.watermark import detect_in
 
-        try:
-            anchors = None if trust is None else trust.read_bytes()
-        except OSError as error:
-            raise Misuse(f"--trust {trust} cannot be read: {error.strerror}") from error
-        found = look(video, anchors)
-        try:
-            mark = detect_in(video).model_dump(mode="json")
-        except Reject as error:
-            mark = {"found": False, "detail": f"not looked for: {error}"}
-        run.finish(found.model_dump(mode="json", exclude_none=True) | {"mark": mark})
-        if found.state != "fits":
-            raise Ended(Exit.MISSED if found.state == "missing" else Exit.CORRUPT, found.detail)
+    try:
+        anchors = None if trust is None else trust.read_bytes()
+    except OSError as error:
+        raise Misuse(f"--trust {trust} cannot be read: {error.strerror}") from error
+    found = look(video, anchors)
+    try:
+        mark = detect_in(video).model_dump(mode="json")
+    except Reject as error:
+        mark = {"found": False, "detail": f"not looked for: {error}"}
+    run.finish(found.model_dump(mode="json", exclude_none=True) | {"mark": mark})
+    if found.state != "fits":
+        raise Ended(Exit.MISSED if found.state == "missing" else Exit.CORRUPT, found.detail)

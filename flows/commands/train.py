@@ -10,12 +10,14 @@ import typer
 from contracts.errors import Misuse
 from contracts.files import require_space
 from flows import train as flow
-from flows.commands.options import WORK, Address, AsJson, DryRun, ParamsFile, Quiet, Work
+from flows.commands.options import Address, ParamsFile, command
 from flows.params import TrainParams, read_params
-from flows.running import Run, running
+from flows.running import Run
 
 
+@command("train", dry=True)
 def train(
+    run: Run,
     system: Annotated[str, typer.Argument(help="Which paper's system, as see_the_speaker.")],
     dataset: Annotated[Path | None, typer.Option(help="Dataset folder [default: WORK/dataset].")] = None,
     selection: Annotated[Path | None, typer.Option(help="Selection folder [default: WORK/selection].")] = None,
@@ -28,10 +30,6 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random [default: params].")] = None,
     address: Address = "local",
     params: ParamsFile = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
 ) -> None:
     """Train the stages of a system that are not done yet; the same line resumes after any interruption.
 
@@ -45,9 +43,8 @@ def train(
         | {"set": merged(settings.set, changes(change or []))},
         "train",
     )
-    with running("train", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        job = _job(run, system, settings, dataset, selection, only, address)
-        run.finish(_train(run, job))
+    job = _job(run, system, settings, dataset, selection, only, address)
+    run.finish(_train(run, job))
 
 
 def _job(

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.dataset.arguments import Dataset, SelectionFolder, require_dataset
-from flows.commands.options import WORK, AsJson, Quiet, Work
-from flows.running import Run, running
+from flows.commands.options import command
+from flows.running import Run
 
 SYSTEM = "see_the_speaker"
 PIXELS = 64  # side of the aligned faces where there is no encoder
 BATCH = 32
 
 
+@command("dataset prior")
 def prior(
+    run: Run,
     dataset: Dataset,
     selection: SelectionFolder = None,
     training: Annotated[
@@ -24,9 +26,6 @@ def prior(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Picture to write [default: WORK/prior.png].")] = None,
     seed: Annotated[int, typer.Option(help="Of the first draw.")] = 0,
-    work: Work = WORK,
-    json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Plot how the face prior settles with the number of faces, and drifts with the share of women among them.
 
@@ -34,11 +33,10 @@ def prior(
 
     Example: voxface dataset prior work/dataset
     """
-    with running("dataset prior", work=work, json=json, quiet=quiet) as run:
-        require_dataset(dataset)
-        stages = training or run.places.training(SYSTEM)
-        picture = out or run.places.work / "prior.png"
-        run.finish(_study(run, dataset, selection or run.places.selection, stages, picture, seed))
+    require_dataset(dataset)
+    stages = training or run.places.training(SYSTEM)
+    picture = out or run.places.work / "prior.png"
+    run.finish(_study(run, dataset, selection or run.places.selection, stages, picture, seed))
 
 
 def _study(run: Run, dataset: Path, selection: Path, stages: Path, out: Path, seed: int) -> dict[str, Any]:

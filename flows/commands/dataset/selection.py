@@ -10,37 +10,34 @@ import typer
 from contracts.errors import Misuse
 from contracts.files import lock
 from flows.commands.dataset.arguments import Dataset, SelectionFolder, require_dataset
-from flows.commands.options import WORK, AsJson, ParamsFile, Quiet, Work
+from flows.commands.options import ParamsFile, command
 from flows.params import SelectionParams, read_params
-from flows.running import running
+from flows.running import Run
 
 
+@command("dataset select", dry=True)
 def select(
+    run: Run,
     dataset: Dataset,
     query: Annotated[str | None, typer.Argument(help="Only these samples; the same as --where.")] = None,
     out: Annotated[Path | None, typer.Option(help="Selection folder [default: WORK/selection].")] = None,
     where: Annotated[str | None, typer.Option(help="Only these samples [default: params].")] = None,
     split: Annotated[Path | None, typer.Option(help="Frozen split to go by [default: params].")] = None,
     params: ParamsFile = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
-    quiet: Quiet = False,
 ) -> None:
     """Choose samples by the scores in the ledger and split the speakers. Nothing is decoded.
 
     Example: voxface dataset select work/dataset "sync_geometry > 0.2 and face_px >= 256"
     """
     # a second of work on one table: a Prefect flow around it would only add its start-up
-    with running("dataset select", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        require_dataset(dataset)
-        settings = read_params(params).selection
-        if query is not None and where is not None:
-            raise Misuse("two queries: give either QUERY or --where")
-        changed = {"where": query if query is not None else where, "split": split and str(split)}
-        given = {name: value for name, value in changed.items() if value is not None}
-        settings = SelectionParams.model_validate(settings.model_dump() | given)
-        run.finish(select_samples(dataset, out or run.places.selection, settings, dry=dry_run))
+    require_dataset(dataset)
+    settings = read_params(params).selection
+    if query is not None and where is not None:
+        raise Misuse("two queries: give either QUERY or --where")
+    changed = {"where": query if query is not None else where, "split": split and str(split)}
+    given = {name: value for name, value in changed.items() if value is not None}
+    settings = SelectionParams.model_validate(settings.model_dump() | given)
+    run.finish(select_samples(dataset, out or run.places.selection, settings, dry=run.dry))
 
 
 def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dry: bool = False) -> dict[str, Any]:
@@ -81,30 +78,28 @@ def select_samples(dataset: Path, folder: Path, settings: SelectionParams, *, dr
     }
 
 
+@command("dataset funnel")
 def funnel(
+    run: Run,
     dataset: Dataset,
     selection: SelectionFolder = None,
     out: Annotated[Path | None, typer.Option(help="Page to write [default: DATASET/funnel.html].")] = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Count how many rows and hours are left after each gate, and plot what each threshold costs.
 
     Example: voxface dataset funnel work/dataset
     """
-    with running("dataset funnel", work=work, json=json, quiet=quiet) as run:
-        require_dataset(dataset)
-        from contracts.index import read_index, samples
-        from contracts.selection import read_record
-        from preprocessing.funnel import write_funnel
+    require_dataset(dataset)
+    from contracts.index import read_index, samples
+    from contracts.selection import read_record
+    from preprocessing.funnel import write_funnel
 
-        folder = selection or run.places.selection
-        lines, record = gates(dataset, folder), read_record(folder)
-        page = out or dataset / "funnel.html"
-        rules = record.rules.values() if record else ()
-        write_funnel(page, f"Funnel of {dataset.name}", lines, samples(read_index(dataset)), rules)
-        run.finish({"funnel": lines, "page": str(page)})
+    folder = selection or run.places.selection
+    lines, record = gates(dataset, folder), read_record(folder)
+    page = out or dataset / "funnel.html"
+    rules = record.rules.values() if record else ()
+    write_funnel(page, f"Funnel of {dataset.name}", lines, samples(read_index(dataset)), rules)
+    run.finish({"funnel": lines, "page": str(page)})
 
 
 def gates(dataset: Path, selection: Path) -> list[dict[str, Any]]:

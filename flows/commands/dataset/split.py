@@ -10,14 +10,16 @@ import typer
 
 from contracts.errors import Exit, Misuse
 from contracts.files import lock
-from flows.commands.dataset.arguments import Dataset, DryRun, require_dataset
-from flows.commands.options import WORK, AsJson, ParamsFile, Quiet, Work
+from flows.commands.dataset.arguments import Dataset, require_dataset
+from flows.commands.options import ParamsFile, command
 from flows.leaks import FACE_DISTANCE
 from flows.params import SelectionParams, read_params
-from flows.running import Ended, Run, running
+from flows.running import Ended, Run
 
 
+@command("dataset split", dry=True)
 def split(
+    run: Run,
     dataset: Dataset,
     out: Annotated[Path | None, typer.Option(help="File of the frozen split [default: WORK/split.json].")] = None,
     check: Annotated[bool, typer.Option("--check", help="Search for leaks, faces included; write no split.")] = False,
@@ -26,10 +28,6 @@ def split(
     ] = FACE_DISTANCE,
     workers: Annotated[int, typer.Option(min=1, help="Processes that look at faces.")] = 1,
     params: ParamsFile = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
 ) -> None:
     """Freeze which speakers train and which validate: new ones are added, old ones never move.
 
@@ -37,17 +35,14 @@ def split(
 
     Example: voxface dataset split work/dataset --out work/split.json
     """
-    with running("dataset split", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        require_dataset(dataset)
-        path = out or run.places.work / "split.json"
-        result, leaks = _split(run, dataset, path, read_params(params).selection, (check, distance, workers))
-        run.finish(result)
-        if leaks:
-            pairs = "; ".join(
-                f"{leak['what']}: {leak['train_speaker']} and {leak['val_speaker']}" for leak in leaks[:8]
-            )
-            more = f" and {len(leaks) - 8} more" if len(leaks) > 8 else ""
-            raise Ended(Exit.MISSED, f"{len(leaks)} leaks between training and validation: {pairs}{more}")
+    require_dataset(dataset)
+    path = out or run.places.work / "split.json"
+    result, leaks = _split(run, dataset, path, read_params(params).selection, (check, distance, workers))
+    run.finish(result)
+    if leaks:
+        pairs = "; ".join(f"{leak['what']}: {leak['train_speaker']} and {leak['val_speaker']}" for leak in leaks[:8])
+        more = f" and {len(leaks) - 8} more" if len(leaks) > 8 else ""
+        raise Ended(Exit.MISSED, f"{len(leaks)} leaks between training and validation: {pairs}{more}")
 
 
 def _split(
