@@ -34,7 +34,9 @@ class View:
     - ``audio`` float32 in [-1, 1]: for successive frames [B, (n + 2 c) * 640], frame i spanning
       samples (c + i) * 640 to (c + i + 1) * 640; for random frames [B, n, (2 c + 1) * 640],
       each centred on its frame; zeros beyond the ends of the clip;
-    - with ``references`` = k further frames of the clip, each at least half a second away from all of the n:
+    - with a ``margin`` of m, ``landmarks`` and ``audio`` are those of n + 2 m successive frames, of which ``frames``
+      and ``index`` are the n in the middle;
+    - with ``references`` = k further frames of the clip, each at least half a second away from the window:
       ``references`` float32 [B, k, 3, S, S], ``reference_landmarks`` [B, k, 478, 2], where ``frames`` and
       ``landmarks`` are among the fields, and ``reference_index`` int64 [B, k]. For unseen seconds of known speakers
       they may come from the seconds that are trained on;
@@ -53,11 +55,19 @@ class View:
     context: int = 0
     references: int = 0
     kinds: tuple[str, ...] = ("clip",)
+    margin: int = 0
 
     def __post_init__(self) -> None:
         unknown = set(self.fields) - set(FIELDS)
         if unknown:
             raise ValueError(f"unknown fields {sorted(unknown)}; there are {FIELDS}")
+        if self.margin and self.pick != "successive":
+            raise ValueError("random frames have no margin")
+
+    @property
+    def span(self) -> int:
+        """Frames that a window takes: those with pictures, and the margins."""
+        return self.frames + 2 * self.margin
 
 
 @dataclass

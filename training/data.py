@@ -106,7 +106,7 @@ class Reader:
         self.spans = [span for span in spans if span is not None and _serves(span, view)]
         left_out = sum(span is not None for span in spans) - len(self.spans)
         if left_out:
-            logger.info("%s: %d samples are too short for windows of %d frames", subset, left_out, view.frames)
+            logger.info("%s: %d samples are too short for windows of %d frames", subset, left_out, view.span)
         self.speakers = {name: i for i, name in enumerate(sorted({s.speaker for s in selection.samples}))}
         self.excluded: dict[str, int] = {}
         self._open: dict[int, tuple[Shard, mmap.mmap]] = {}
@@ -144,7 +144,7 @@ class Reader:
         """One item of the endless stream."""
         if not self.spans:
             raise Misuse(
-                f"no {self.subset} samples of kind {' or '.join(self.view.kinds)} with {self.view.frames} frames "
+                f"no {self.subset} samples of kind {' or '.join(self.view.kinds)} with {self.view.span} frames "
                 "or more are selected: select more: voxface dataset select"
             )
         epoch, place = divmod(position, len(self.spans))
@@ -191,11 +191,12 @@ class Reader:
         if view.references:
             index, shown["reference_"] = _references(span, index, view, rng)
             shown[""] = index
-        item |= {f"{name}index": torch.from_numpy(numbers) for name, numbers in shown.items()}
+        seen = shown | {"": index[view.margin : view.margin + view.frames]}
+        item |= {f"{name}index": torch.from_numpy(numbers) for name, numbers in seen.items()}
         try:
             if "frames" in view.fields:
                 frames = Frames(self._member(sample, "frames"))
-                for name, numbers in shown.items():
+                for name, numbers in seen.items():
                     item["references" if name else "frames"] = _decode_frames(frames, numbers, view.size)
             if "landmarks" in view.fields:
                 landmarks = decode_features(bytes(self._member(sample, "npz")), ("landmarks",))["landmarks"]
@@ -244,16 +245,16 @@ def _serves(span: Span, view: View) -> bool:
         return False
     if span.sample.kind == "speech":
         return not {"frames", "landmarks", "audio"} & set(view.fields)
-    return span.end - span.first >= view.frames and (not view.references or span.end >= view.frames + REFERENCE_GAP)
+    return span.end - span.first >= view.span and (not view.references or span.end >= view.span + REFERENCE_GAP)
 
 
 def _window(span: Span, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Frame numbers int64 [n] within the span; zeros for speech, which has no frames."""
+    """Frame numbers int64 [n + 2 margin] within the span; zeros for speech, which has no frames."""
     length = span.end - span.first
     if span.sample.kind == "speech":
         return np.zeros(view.frames, np.int64)
     if view.pick == "successive":
-        return span.first + int(rng.integers(length - view.frames + 1)) + np.arange(view.frames, dtype=np.int64)
+        return span.first + int(rng.integers(length - view.span + 1)) + np.arange(view.span, dtype=np.int64)
     return span.first + rng.choice(length, view.frames, replace=False).astype(np.int64)
 
 
@@ -261,7 +262,7 @@ def _references(span: Span, index: np.ndarray, view: View, rng: np.random.Genera
     """The window (moved to the span's start where nothing is far enough from it) and its references' frame numbers."""
     far = _far(span, index)
     if not far.size:
-        index = span.first + np.arange(view.frames, dtype=np.int64)
+        index = span.first + np.arange(len(index), dtype=np.int64)
         far = _far(span, index)
     return index, np.sort(rng.choice(far, view.references, replace=len(far) < view.references))
 

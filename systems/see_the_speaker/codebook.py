@@ -135,18 +135,6 @@ def _plain_conv(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-def bicubic_from_grid(image: Tensor, grid: int) -> Tensor:
-    """Pictures [B, 3, S, S] shrunk to ``grid`` and enlarged again by bicubic interpolation: the comparison."""
-    small = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False, antialias=True)
-    return F.interpolate(small, size=image.shape[-2:], mode="bicubic", align_corners=False)
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], per item [B]; values are cut to that range."""
-    error = (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean((1, 2, 3))
-    return 10 * torch.log10(4.0 / error.clamp_min(1e-10))
-
-
 def enlarge(image: Tensor, side: int) -> Tensor:
     """Pictures [B, 3, s, s] at another size, bicubic upwards."""
     if image.shape[-1] >= side:

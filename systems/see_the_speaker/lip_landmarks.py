@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from contracts.sample import SAMPLES_PER_FRAME
 from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.curves import draw_curves
+from systems.common.fidelity import correlation
 from systems.common.landmarks import mouth_opening, pose_free_lips
 from systems.see_the_speaker.lip_predictor import LipPredictor
 from systems.see_the_speaker.motion_space import LIP_CONTEXT
@@ -113,8 +114,8 @@ class LipLandmarks(TrainedStage):
         ours, later = predictor(batch["audio"]), predictor(_later(batch["audio"]))
         size = predictor.deviation
         return {
-            "opening_correlation": _correlation(mouth_opening(ours), mouth_opening(true)),
-            "opening_correlation_shuffled": _correlation(mouth_opening(later), mouth_opening(true)),
+            "opening_correlation": correlation(mouth_opening(ours), mouth_opening(true)),
+            "opening_correlation_shuffled": correlation(mouth_opening(later), mouth_opening(true)),
             "l1": ((ours - true) / size).abs().mean((1, 2, 3)),
             "l1_mean_shape": ((true.mean(1, keepdim=True) - true) / size).abs().mean((1, 2, 3)),
             "opening_spread": mouth_opening(ours).std(1) / mouth_opening(true).std(1).clamp_min(1e-4),
@@ -133,10 +134,3 @@ def _deviation(x: Tensor) -> Tensor:
 def _later(audio: Tensor) -> Tensor:
     frames = audio.shape[1] // SAMPLES_PER_FRAME
     return audio.roll(frames // 2 * SAMPLES_PER_FRAME, 1)
-
-
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's correlation over time of [B, T] and [B, T], [B]; 0 where either stands still."""
-    a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
-    norm = a.norm(dim=1) * b.norm(dim=1)
-    return torch.where(norm > 1e-8, (a * b).sum(1) / norm.clamp_min(1e-8), torch.zeros_like(norm))

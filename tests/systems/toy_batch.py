@@ -18,7 +18,8 @@ def make_batch(view: View, items: int, seed: int = 0) -> Batch:
     Item i has speaker i (hue, pitch, size of the face), gender i % 2, and motion of its own.
     """
     rng = np.random.default_rng([seed, items])
-    n, size, width = view.frames, view.size, (view.frames + 2 * view.context) * 640
+    n, size, width = view.span, view.size, (view.span + 2 * view.context) * 640
+    seen = slice(view.margin, view.margin + view.frames)
     count = max(50, n + 10)
     if view.references:
         count += 13 + view.references
@@ -35,17 +36,17 @@ def make_batch(view: View, items: int, seed: int = 0) -> Batch:
     hue = np.random.default_rng(seed).uniform(-0.7, 0.7, (items, 3))
     batch: Batch = {
         "key": [f"toy-{seed}-{i}" for i in speaker],
-        "index": torch.from_numpy(index.astype(np.int64)),
+        "index": torch.from_numpy(index[:, seen].astype(np.int64)),
         "count": torch.full((items,), count),
     }
     if "frames" in view.fields:
-        frames = [[draw_face(size, hue[b], mouth[b, t], turn[b, t]) for t in range(n)] for b in range(items)]
+        frames = [[draw_face(size, hue[b], mouth[b, t], turn[b, t]) for t in range(n)[seen]] for b in range(items)]
         batch["frames"] = torch.from_numpy(np.asarray(frames, np.float32))
     if "landmarks" in view.fields:
         points = [[place_landmarks(mouth[b, t], turn[b, t], b) for t in range(n)] for b in range(items)]
         batch["landmarks"] = torch.from_numpy(np.asarray(points, np.float32))
     if view.references:
-        batch |= _draw_references(view, batch["index"].numpy(), count, hue, rng)
+        batch |= _draw_references(view, index, count, hue, rng)
     if "audio" in view.fields:
         batch["audio"] = torch.from_numpy(make_sound(view, index, mouth, speaker, width, rng))
     if "spectrogram" in view.fields:

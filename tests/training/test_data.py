@@ -67,6 +67,20 @@ def test_fields_are_those_of_the_sample_at_the_frames_named(small_dataset):
         assert np.abs((batch["frames"][i, 0].permute(1, 2, 0).numpy() + 1) * 127.5 - np.asarray(image)).mean() < 4
 
 
+def test_margins_have_landmarks_and_sound_and_no_pictures(small_dataset):
+    view = View(("frames", "landmarks", "audio"), frames=3, pick="successive", size=16, context=1, margin=4)
+    batch = make(small_dataset, view, "new").batch(0)
+    assert batch["frames"].shape[:2] == batch["index"].shape == (4, 3)
+    assert batch["landmarks"].shape == (4, 11, 478, 2)
+    assert batch["audio"].shape == (4, 13 * 640)
+    shards = {key: shard for shard in committed(small_dataset.dataset) for key in shard.record.keys}
+    for i, key in enumerate(batch["key"]):
+        first = int(batch["index"][i, 0]) - 4
+        landmarks = decode_features(shards[key].read(key)["npz"])["landmarks"][first : first + 11, :, :2]
+        assert first >= 0
+        assert np.array_equal(batch["landmarks"][i].numpy(), landmarks)
+
+
 def test_random_frames_bring_the_sound_about_each(small_dataset):
     view = View(("audio",), frames=2, pick="random", context=1)
     batch = make(small_dataset, view, "new").batch(0)
