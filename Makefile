@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers hostile faults fuzz bench bench-scale nodes clock
+.PHONY: help setup run test check format papers prove hostile faults fuzz bench bench-scale nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -15,6 +15,8 @@ help:
 	@echo "make run     environment, demo corpus, dataset, training, bundle, talking face; run again: only what changed"
 	@echo "make test    environment, then all tests"
 	@echo "make check   lint, types, architecture"
+	@echo "make prove SYSTEM=see_the_speaker [TRAIN=manifest TEST=manifest]   train at tiny, and hold each stage to its bar:"
+	@echo "             on these people, else on the corpus that VOXFACE_CORPUS names, else on the demo corpus"
 	@echo "campaigns    each prints a line per row with its figure and its target, and fails where one is missed:"
 	@echo "             make hostile (bad input) | faults (kills, full disks, damage) | fuzz | nodes (a cluster's shards)"
 	@echo "             make clock (sound against pictures, for every rate and container)"
@@ -58,6 +60,9 @@ papers: setup
 
 # campaigns: each its own command, none of them part of the tests
 CAMPAIGN = PYTHONPATH="$(CURDIR):$(CURDIR)/tests" $(QUIET) $(BIN)/python
+
+prove: setup
+	@$(CAMPAIGN) tests/bars/campaign.py $(or $(SYSTEM),see_the_speaker) $(and $(TRAIN),--train "$(TRAIN)") $(and $(TEST),--test "$(TEST)")
 
 hostile: setup
 	@$(CAMPAIGN) tests/hostile/campaign.py

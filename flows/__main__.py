@@ -35,7 +35,6 @@ def application() -> typer.Typer:
         ingest,
         inspect,
         keys,
-        prove,
         publish,
         retrain,
         rollback,
@@ -69,7 +68,7 @@ def application() -> typer.Typer:
     access.command("list", context_settings=names)(keys.show)
     access.command("revoke", context_settings=names)(keys.revoke)
     app.add_typer(access, name="keys")
-    app.command("prove")(prove.prove)
+    app.command("prove")(evaluate.prove)
     app.command("retrain")(retrain.retrain)
     app.command("rollback")(rollback.rollback)
     app.command("gc")(gc.gc)

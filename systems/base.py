@@ -220,6 +220,8 @@ class System:
     stages: tuple[type[Stage], ...]
     inputs: frozenset[str]  # {"audio"}, {"audio", "video"}, …
     pipeline: type[TalkingFacePipeline]
+    # stage -> settings of ``tiny`` that change where bars are to be met: up to four minutes each on two cores
+    proof: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -228,6 +230,8 @@ class System:
             if missing:
                 raise ValueError(f"{self.name}: {stage.name} needs {sorted(missing)} before it")
             seen.add(stage.name)
+        if unknown := set(self.proof) - seen:
+            raise ValueError(f"{self.name}: there is no stage {sorted(unknown)} to prove")
 
     def stage(self, name: str) -> type[Stage]:
         """The stage of that name. Raises ``Misuse`` naming those there are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,31 +62,49 @@ def evaluate_system(
 
 def judge(stage: str, bar: Bar | None, split: str, scores: Scores, speaker_of: Mapping[str, str]) -> list[Line]:
     """The lines of one stage on one split, the bar's first."""
-    from training.metrics.bootstrap import compare
-
     speakers = [speaker_of[key] for key in scores.keys]
-    facts = {"stage": stage, "split": split, "speakers": len(set(speakers)), "items": len(speakers)}
-    empty = {"baseline": None, "comparison": None, "ratio": None, "low": None, "high": None}
     lines: list[Line] = []
     if bar is not None:
         if bar.measure not in scores.values or (isinstance(bar.baseline, str) and bar.baseline not in scores.values):
             raise ValueError(f"{stage}: validate gives {sorted(scores.values)}, the bar names {bar}")
         ours = scores.values[bar.measure]
         other = scores.values[bar.baseline] if isinstance(bar.baseline, str) else [bar.baseline] * len(ours)
+        about = {"stage": stage, "measure": bar.measure, "split": split, "baseline": str(bar.baseline)}
+        lines.append(beside(about, ours, other, speakers, bar.better, bar=bar.speakers == split))
+    said = {bar.measure, bar.baseline} if bar else set()
+    return lines + told(stage, split, scores, speaker_of, said)
+
+
+def beside(
+    about: Line, ours: Sequence[float], other: Sequence[float], speakers: Sequence[str], better: str, *, bar: bool
+) -> Line:
+    """The line of a measure beside its trivial baseline, item by item; ``about``: stage, measure, split, baseline.
+
+    ``low``, ``high`` bound the ratio, ``difference`` is the interval of ours - theirs; items that are not finite are
+    left out. Where ``bar`` is false there is nothing to miss: ``INFO``.
+    """
+    from training.metrics.bootstrap import compare
+
+    count = {"better": better, "speakers": len(set(speakers)), "items": len(speakers)}
+    numbers = dict.fromkeys(("ours", "comparison", "ratio", "low", "high"), math.nan)
+    clear, difference = False, None
+    if any(math.isfinite(a) and math.isfinite(b) for a, b in zip(ours, other, strict=True)):
         found = compare(ours, other, speakers)
-        verdict = "INFO" if bar.speakers != split else "PASS" if found.clear(bar.better) else "MISS"
+        clear, difference = found.clear(better), list(found.difference)
         numbers = {"ours": found.ours, "comparison": found.other, "ratio": found.ratio}
         numbers |= {"low": found.low, "high": found.high}
-        lines.append(
-            facts
-            | {"measure": bar.measure, "baseline": str(bar.baseline), "better": bar.better, "verdict": verdict}
-            | {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-        )
-    said = {bar.measure, bar.baseline} if bar else set()
-    for name, value in scores.means().items():
-        if name not in said:
-            lines.append(facts | empty | {"measure": name, "ours": value, "better": None, "verdict": "INFO"})
-    return lines
+    verdict = "INFO" if not bar else "PASS" if clear else "MISS"
+    finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+    return about | count | finite | {"difference": difference, "verdict": verdict}
+
+
+def told(stage: str, split: str, scores: Scores, speaker_of: Mapping[str, str], said: Collection[Any]) -> list[Line]:
+    """A line for each mean that stands beside nothing; those in ``said`` have been told already."""
+    speakers = {speaker_of[key] for key in scores.keys}
+    facts = {"stage": stage, "split": split, "speakers": len(speakers), "items": len(scores.keys)}
+    empty = dict.fromkeys(("baseline", "comparison", "ratio", "low", "high", "difference", "better"))
+    means = scores.means().items()
+    return [facts | empty | {"measure": n, "ours": v, "verdict": "INFO"} for n, v in means if n not in said]
 
 
 def table(lines: list[Line]) -> Iterator[str]:

@@ -1,37 +1,39 @@
-"""``voxface evaluate``: validation figures beside their trivial baselines."""
+"""``voxface evaluate`` and ``voxface prove``: validation figures beside their trivial baselines, and the bars."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from contracts.errors import Exit
 from contracts.files import commit_bytes
 from contracts.settings import canonical_json
-from flows.commands.options import WORK, AsJson, Quiet, Work
-from flows.running import Run, running
+from flows.commands.options import Chosen, Dataset, System, command
+from flows.running import Ended, Run
 
 
-def evaluate(
-    system: Annotated[str, typer.Argument(help="Which paper's system, as see_the_speaker.")],
-    dataset: Annotated[Path | None, typer.Option(help="Dataset folder [default: WORK/dataset].")] = None,
-    selection: Annotated[Path | None, typer.Option(help="Selection folder [default: WORK/selection].")] = None,
-    work: Work = WORK,
-    json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
+@command("evaluate")
+def evaluate(run: Run, system: System, dataset: Dataset = None, selection: Chosen = None) -> None:
     """Measure every trained stage on new speakers and on unseen seconds of known ones.
 
     Example: voxface evaluate see_the_speaker
     """
-    with running("evaluate", work=work, json=json, quiet=quiet) as run:
-        lines = bars(run, system, dataset, selection)
-        run.finish({"system": system, "bars": lines, "table": str(run.places.evaluation(system))})
+    _measure(run, system, dataset, selection)
 
 
-def bars(run: Run, system: str, dataset: Path | None, selection: Path | None) -> list[dict[str, Any]]:
-    """The table of :func:`training.evaluate.evaluate_system`, also written under the work folder."""
+@command("prove")
+def prove(run: Run, system: System, dataset: Dataset = None, selection: Chosen = None) -> None:
+    """Evaluate the stages that stand, and end with 3 where one misses its bar. (To train for it: make prove.)
+
+    Example: voxface prove see_the_speaker
+    """
+    lines = _measure(run, system, dataset, selection)
+    if missed := [line["stage"] for line in lines if line["verdict"] == "MISS"]:
+        raise Ended(Exit.MISSED, f"missed their bar: {', '.join(missed)}")
+
+
+def _measure(run: Run, system: str, dataset: Path | None, selection: Path | None) -> list[dict[str, Any]]:
+    """The table of :func:`training.evaluate.evaluate_system`, said, and written under the work folder."""
     from training.evaluate import evaluate_system
 
     with run.progress(f"evaluate {system}") as progress:
@@ -42,5 +44,7 @@ def bars(run: Run, system: str, dataset: Path | None, selection: Path | None) ->
             selection=selection or run.places.selection,
             progress=progress,
         )
-    commit_bytes(run.places.evaluation(system), canonical_json(lines).encode())
+    written = run.places.evaluation(system)
+    commit_bytes(written, canonical_json(lines).encode())
+    run.finish({"system": system, "bars": lines, "table": str(written)})
     return lines

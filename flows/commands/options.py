@@ -21,6 +21,9 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done: counts, time, disk. Do nothing.")]
 ParamsFile = Annotated[Path | None, typer.Option("--params", help="Parameters [default: params.yaml, if there].")]
 Address = Annotated[str, typer.Option("--address", help="Ray: local, auto or HOST:PORT.")]
+System = Annotated[str, typer.Argument(help="Which paper's system, as see_the_speaker.")]
+Dataset = Annotated[Path | None, typer.Option(help="Dataset folder [default: WORK/dataset].")]
+Chosen = Annotated[Path | None, typer.Option("--selection", help="Selection folder [default: WORK/selection].")]
 
 
 def command(name: str, *, dry: bool = False) -> Callable[[Callable[Concatenate[Run, Own], None]], Callable[..., None]]:

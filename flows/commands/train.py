@@ -10,7 +10,7 @@ import typer
 from contracts.errors import Misuse
 from contracts.files import require_space
 from flows import train as flow
-from flows.commands.options import Address, ParamsFile, command
+from flows.commands.options import Address, Chosen, Dataset, ParamsFile, System, command
 from flows.params import TrainParams, read_params
 from flows.running import Run
 
@@ -18,9 +18,9 @@ from flows.running import Run
 @command("train", dry=True)
 def train(
     run: Run,
-    system: Annotated[str, typer.Argument(help="Which paper's system, as see_the_speaker.")],
-    dataset: Annotated[Path | None, typer.Option(help="Dataset folder [default: WORK/dataset].")] = None,
-    selection: Annotated[Path | None, typer.Option(help="Selection folder [default: WORK/selection].")] = None,
+    system: System,
+    dataset: Dataset = None,
+    selection: Chosen = None,
     preset: Annotated[str | None, typer.Option(help="paper, small or tiny [default: params].")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Training workers [default: params].")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given again.")] = None,

@@ -18,4 +18,12 @@ SYSTEM = System(
     stages=(Conre, FacePriorStage, PortraitDiffusion, LipLandmarks, MotionSpace, HRCodebook, MotionDiffusion),
     inputs=frozenset({"audio"}),
     pipeline=SeeTheSpeakerPipeline,
+    proof={
+        "conre": {"steps": 400},
+        "portrait_diffusion": {"steps": 300},
+        "lip_landmarks": {"steps": 300},
+        "motion_space": {"steps": 700},
+        "hr_codebook": {"steps": 400},
+        "motion_diffusion": {"steps": 400},
+    },
 )

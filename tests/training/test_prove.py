@@ -15,7 +15,7 @@ def test_prove_trains_measures_and_goes_on(small_dataset, toy_system, tmp_path, 
     code = main(arguments)
     told = capsys.readouterr().out.splitlines()
     lines = json.loads(told[-1])
-    assert [line["stage"] for line in lines if line["baseline"]] == ["coder", "mouth"]
+    assert [line["stage"] for line in lines if line["baseline"]] == ["coder", "coder", "mouth", "mouth"]
     assert code == (3 if any(line["verdict"] == "MISS" for line in lines) else 0)
     assert told[0].startswith("coder l1 known ")
     assert main(arguments) == code
