@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from contracts.sample import SAMPLES_PER_FRAME
-from contracts.speech import MEL_FLOOR, mel_filters
+from contracts.speech import COLUMNS_PER_FRAME, MEL_BANDS, MEL_FLOOR, log_mel, mel_filters
 
+MELS, COLUMNS = MEL_BANDS, COLUMNS_PER_FRAME  # of log_mels: bands; columns per frame
 WINDOW, HOP = 800, 200  # samples at 16 kHz: 50 ms and 12.5 ms
 EDGE = (WINDOW - HOP) // 2  # samples that the first and last column reach beyond their own hop
 AROUND = 3  # frames of sound on either side of a frame that its window reaches into
 HEARD = 5 * SAMPLES_PER_FRAME + 2 * EDGE  # samples of five frames, edges included
+
+
+def log_mels(audio: Tensor) -> Tensor:
+    """``audio`` [B, 640 T] in [-1, 1] -> log-mel [B, 4 T, 80] as samples hold it, on the device of ``audio``."""
+    mels = [log_mel(sound) for sound in audio.detach().float().cpu().numpy()]
+    return torch.from_numpy(np.stack(mels)).to(audio.device)
 
 
 def mel_columns(audio: Tensor) -> Tensor:

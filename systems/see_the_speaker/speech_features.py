@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 
 from contracts.errors import Misuse
 from contracts.sample import SAMPLES_PER_FRAME
+from systems.common.mel import COLUMNS, MELS, log_mels
 
 SpeechKind = Literal["mel", "wav2vec2", "hubert"]
-MELS, COLUMNS = 80, 4  # bands; columns per frame
 
 # Published sizes; anything else is given as ``transformer`` (tests use tiny ones).
 LARGE = {
@@ -90,14 +89,6 @@ class SpeechFeatures(ModelMixin, ConfigMixin):
         vectors = self.network(nn.functional.pad(sound, (0, 400))).last_hidden_state[:, : 2 * frames]
         pairs = vectors.reshape(len(audio), frames, 2, -1)
         return pairs.mean(2) if self.pair == "mean" else pairs.flatten(2)
-
-
-def log_mels(audio: Tensor) -> Tensor:
-    """``audio`` [B, 640 T] in [-1, 1] -> log-mel [B, 4 T, 80], on the device of ``audio``."""
-    from contracts.speech import log_mel
-
-    mels = [log_mel(sound) for sound in audio.detach().float().cpu().numpy()]
-    return torch.from_numpy(np.stack(mels)).to(audio.device)
 
 
 def _transformer(kind: SpeechKind, sizes: Mapping[str, Any]) -> nn.Module:
