@@ -85,6 +85,19 @@ def _told(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A disk that fails while ``path`` is read, as ``Transient`` that names it; every other error goes through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL | DISK_FAULTS:
+            raise Transient(
+                f"{path} cannot be read: {error.strerror}: look at its disk, then run the same command again"
+            ) from error
+        raise
+
+
 class _Digesting:
     """A file that is written front to back, and the digest of what was meant to be in it."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from contracts.consent import RECORDED, PeoplePolicy
 from contracts.errors import Corrupt, Misuse, Reject, Transient
-from contracts.files import sha256_file
+from contracts.files import reading, sha256_file
 from contracts.limits import Limits
 from contracts.manifest import KINDS, Kind
 from contracts.plan import ROWS_PER_SHARD, PlannedRow
@@ -88,15 +89,13 @@ def build_row(
         with ExitStack() as stack:
             with costs.of("hashing"):
                 clip.path = stack.enter_context(Sources.of(data_root).held(planned))
-                seen = _mark(clip.path)
-            spans = _run(clip, steps(tools, settings), costs)
-            with costs.of("hashing"):
-                _unchanged(clip, seen)
+            with _as_planned(clip, costs):
+                spans = _run(clip, steps(tools, settings), costs)
     except Reject as error:
         ended, spans = ("rejected", error.reason, error.detail), []
     except (Transient, Corrupt, Misuse):
         raise
-    except Exception:
+    except Exception:  # of any kind: our bug, which costs this row alone; the exit code tells of it
         ended, spans = ("failed", FailureCode.INTERNAL, traceback.format_exc()), []
     finally:
         clip.close()
@@ -141,14 +140,29 @@ def _run(clip: Clip, todo: list[Step], costs: Costs) -> list[Clip]:
     return spans
 
 
-def _unchanged(clip: Clip, seen: Mark) -> None:
-    """Raise ``Reject(HASH_MISMATCH)`` where the file changed while it was decoded, even if it was put back since."""
-    try:
-        same = sha256_file(clip.path) == clip.planned.sha256 and _mark(clip.path) == seen
-    except FileNotFoundError:
-        same = False
+@contextmanager
+def _as_planned(clip: Clip, costs: Costs) -> Iterator[None]:
+    """Hold what happens inside, a refusal too, against the planned bytes.
+
+    Raises ``Reject(HASH_MISMATCH)`` where the file changed meanwhile, even if it was put back since, and ``Transient``
+    where its disk fails: what a decoder makes of half a file says nothing about the clip.
+    """
+    refused: Reject | FileNotFoundError | None = None
+    seen = _mark(clip.path)
+    with reading(clip.path):
+        try:
+            yield
+        except (Reject, FileNotFoundError) as error:
+            refused = error
+        with costs.of("hashing"):
+            try:
+                same = sha256_file(clip.path) == clip.planned.sha256 and _mark(clip.path) == seen
+            except FileNotFoundError:
+                same = False
     if not same:
-        raise Reject(Reason.HASH_MISMATCH, f"{clip.planned.values.file} changed while it was read")
+        raise Reject(Reason.HASH_MISMATCH, f"{clip.planned.values.file} changed while it was read") from refused
+    if refused is not None:
+        raise refused
 
 
 def _mark(path: Path) -> Mark:

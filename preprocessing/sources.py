@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from contracts.errors import Misuse, Reject, Transient
-from contracts.files import sha256_file
+from contracts.files import reading, sha256_file
 from contracts.limits import Limits
 from contracts.plan import PlannedRow
 from contracts.reasons import Reason
@@ -119,9 +119,12 @@ class Sources:
         return Found(f"{self.root}/{name}", size, tuple(str(mark) for mark in marks if mark))
 
     def digest(self, name: str, found: Found) -> tuple[str, int]:
-        """SHA-256 (hex) and size of the source, read in blocks and kept nowhere. Raises as :meth:`look` does."""
+        """SHA-256 (hex) and size of the source, read in blocks and kept nowhere.
+
+        Raises as :meth:`look` does, ``Transient`` also where the disk fails, three times.
+        """
         if self.folder is not None and self.address(name) is None:
-            return sha256_file(Path(found.place)), found.bytes
+            return _again(lambda: _read(Path(found.place))), found.bytes
 
         def streamed() -> tuple[str, int]:
             digest, size = hashlib.sha256(), 0
@@ -143,7 +146,7 @@ class Sources:
         name = planned.values.file
         if self.folder is not None and self.address(name) is None:
             path = safe_path(self.folder, name)
-            if path.stat().st_size != planned.bytes or sha256_file(path) != planned.sha256:
+            if path.stat().st_size != planned.bytes or _again(lambda: _read(path)) != planned.sha256:
                 raise Reject(Reason.HASH_MISMATCH, f"{name} has changed since it was planned")
             yield path
             return
@@ -279,6 +282,12 @@ def _judged(name: str) -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in NETWORK:
             raise
         raise Transient(f"the store broke off at {name!r}: {type(error).__name__}") from error
+
+
+def _read(path: Path) -> str:
+    """SHA-256 (hex) of a file on disk. Raises ``Transient`` where the disk fails."""
+    with reading(path):
+        return sha256_file(path)
 
 
 def _again(work: Callable[[], T]) -> T:

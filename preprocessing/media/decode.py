@@ -69,7 +69,7 @@ class Decoding:
                 cpu_s=limits.decode_deadline_s,
                 inherit=(pictures_in, sound_in),
             )
-        except BaseException:
+        except BaseException:  # whatever ended the start, Ctrl-C too: nothing else would close them; it goes on
             os.close(pictures_out)
             os.close(sound_out)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import secrets
 import signal
 import subprocess
 import threading
@@ -17,6 +18,8 @@ from contracts.reasons import Reason
 
 LOG_BYTES = 64 * 1024  # of a child's messages, the last are kept: they hold the cause and the counts
 OPEN_FILES = 64
+ROUNDS = 10  # of looking for what a child has left behind: a killed one may take a moment to go
+MARK = "VOXFACE_CHILD"  # in the environment of a child, and so of all that it starts
 GRACE_S = 0.5  # after a child's pipes have closed, how long it may take to end
 
 
@@ -67,6 +70,7 @@ class Child:
         stdout: int = subprocess.DEVNULL,
     ) -> None:
         self._log = bytearray()
+        self._mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             list(argv),
             stdin=stdin,
@@ -74,7 +78,7 @@ class Child:
             stderr=subprocess.PIPE,
             pass_fds=tuple(inherit),
             start_new_session=True,
-            env=_environment(),
+            env=_environment() | {MARK: self._mark},
         )
         self._restrict(memory_mb, cpu_s, file_bytes)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -117,10 +121,16 @@ class Child:
         return status
 
     def kill(self) -> None:
-        """End it and everything that it started, at once; harmless where it has ended."""
+        """End it and everything that it started, at once; harmless where it has ended.
+
+        Where it was still at work, processes that left its group go, too, unless they also threw away its environment.
+        """
+        cut = self.process.poll() is None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if cut:
+            _end_marked(f"{MARK}={self._mark}".encode())
         self._listener.join(GRACE_S)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
@@ -164,6 +174,23 @@ class Drain(threading.Thread):
     def data(self) -> bytes:
         """What was kept."""
         return bytes(self._kept)
+
+
+def _end_marked(mark: bytes) -> None:
+    """SIGKILL to all processes with ``mark`` in their environment, again as long as they start others."""
+    for _ in range(ROUNDS):
+        found = [int(name) for name in os.listdir("/proc") if name.isdigit() and _has(name, mark)]
+        for process in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        if not found:
+            return
+
+
+def _has(process: str, mark: bytes) -> bool:
+    with contextlib.suppress(OSError), open(f"/proc/{process}/environ", "rb") as file:
+        return mark in file.read().split(b"\0")
+    return False  # it has ended, or is somebody else's
 
 
 def _environment() -> dict[str, str]:

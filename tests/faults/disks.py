@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,57 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class FailingDisk:
+    """A disk, mounted at ``folder``, with one file; ``fail`` loses the second half of it, ``mend`` brings it back."""
+
+    def __init__(self, folder: Path, file: Path) -> None:
+        """Raises ``Skip`` where no such disk can be mounted."""
+        self.folder, self.path = folder, folder / file.name
+        self._image = folder.with_suffix(".img")
+        content = folder.with_suffix(".d")
+        content.mkdir(parents=True)
+        shutil.copy(file, content)
+        data = file.read_bytes()
+        with self._image.open("wb") as image:
+            image.truncate(len(data) + (4 << 20))
+        folder.mkdir()
+        # blocks of a page: less is read from the disk than is asked for where they are smaller
+        self._run("mkfs.ext2", "-q", "-F", "-b", str(PAGE), "-d", str(content), str(self._image))
+        self._whole = self._image.read_bytes()
+        middle = len(data) // 2 // PAGE * PAGE
+        self._lost = self._whole.index(data[middle : middle + PAGE])
+        self._run("mount", "-o", "loop,ro", str(self._image), str(folder))
+
+    def fail(self) -> None:
+        """From now on the kernel answers EIO where the second half is read."""
+        os.truncate(self._image, self._lost)
+        self._forget()
+
+    def mend(self) -> None:
+        """The disk is as it was."""
+        with self._image.open("r+b") as image:
+            image.seek(self._lost)
+            image.write(self._whole[self._lost :])
+        self._forget()
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def _forget(self) -> None:
+        """Drop what memory holds of the file, so that the disk is asked."""
+        with self.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _run(self, *argv: str) -> None:
+        if os.geteuid() != 0:
+            raise Skip("mounting a disk that fails needs root")
+        if shutil.which(argv[0]) is None:
+            raise Skip(f"making a disk that fails needs {argv[0]}")
+        ran = subprocess.run(argv, capture_output=True, text=True)
+        if ran.returncode:
+            raise Skip(f"no disk that fails can be mounted here: {ran.stderr.strip()}")
 
 
 def grow(folder: Path, size: int) -> None:

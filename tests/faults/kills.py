@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from faults.row import Figure
 from contracts.errors import Misuse
 from contracts.files import lock
 
-SEEDS = 5
+SEEDS = 5  # datasets, and writers at a time: much of theirs is waiting
 FEW = 6  # shards of a folder where one shard is what matters
 POINTS = ("opened", "written", "synced", "renamed")  # of each file's commit
 FILES = ("tar", "ledger", "record")
@@ -43,39 +44,55 @@ def processes() -> Iterator[Any]:
 
 def kill_at_random(folder: Path, count: int) -> Figure:
     """F1: SIGKILL at a random moment of a run that writes many shards, then the same run again."""
-    rng = random.Random(1)
-    whole, keys, seconds = {}, {}, 0.0
+    rng, seeds = random.Random(1), range(SEEDS)
     landed = attempts = same = lost = doubled = left = cut = 0
     with processes() as context:
-        for seed in range(SEEDS):
-            began = time.monotonic()
-            unbroken = context.Process(target=complete, args=(folder / f"whole-{seed}", seed))
-            unbroken.start()
-            unbroken.join()
-            seconds = time.monotonic() - began
-            whole[seed] = digests(folder / f"whole-{seed}")
-            keys[seed] = [key for number in range(SHARDS) for key, _ in samples_of(seed, number)[0]]
+        began = time.monotonic()
+        to_end(context, [(folder / f"whole-{seed}", seed) for seed in seeds])
+        seconds = time.monotonic() - began
+        whole = [digests(folder / f"whole-{seed}") for seed in seeds]
+        keys = [[key for number in range(SHARDS) for key, _ in samples_of(seed, number)[0]] for seed in seeds]
         while landed < count and attempts < 10 * count:
-            seed, dataset = attempts % SEEDS, folder / f"killed-{attempts}"
-            attempts += 1
-            writer = context.Process(target=complete, args=(dataset, seed))
-            writer.start()
-            time.sleep(rng.uniform(0, seconds))
-            alive = writer.is_alive()
-            writer.kill()
-            writer.join()
-            if not alive or writer.exitcode != -signal.SIGKILL:
-                continue
-            landed += 1
-            cut += leftovers(dataset)
-            complete(dataset, seed)
-            same += digests(dataset) == whole[seed]
-            missing, twice = lost_and_doubled(dataset, keys[seed])
-            lost, doubled, left = lost + missing, doubled + twice, left + leftovers(dataset)
+            wave = [(folder / f"killed-{attempts + seed}", seed) for seed in seeds]
+            attempts += len(wave)
+            writers = [context.Process(target=complete, args=job) for job in wave]
+            hit = [job for job, died in zip(wave, killed(writers, rng, seconds)) if died][: count - landed]
+            landed += len(hit)
+            cut += sum(leftovers(dataset) for dataset, _ in hit)
+            to_end(context, hit)
+            for dataset, seed in hit:
+                same += digests(dataset) == whole[seed]
+                missing, twice = lost_and_doubled(dataset, keys[seed])
+                lost, doubled, left = lost + missing, doubled + twice, left + leftovers(dataset)
+            for dataset, _ in wave:
+                shutil.rmtree(dataset, ignore_errors=True)
     said = f"lost {lost}, doubled {doubled}, byte-identical {same}/{landed}, leftover temporaries {left}"
     return Figure(
         f"{said} ({attempts} attempts, {cut} files cut)", landed == same == count and not (lost or doubled or left)
     )
+
+
+def to_end(context: Any, jobs: list[tuple[Any, ...]]) -> None:
+    """Run ``complete`` for all ``jobs`` at once, each in a process of its own."""
+    writers = [context.Process(target=complete, args=job) for job in jobs]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+
+def killed(writers: list[Any], rng: random.Random, seconds: float) -> list[bool]:
+    """Start ``writers`` and kill each at a random moment within ``seconds``: which of them that found at work."""
+    for writer in writers:
+        writer.start()
+    began, alive = time.monotonic(), {}
+    for moment, writer in sorted(((rng.uniform(0, seconds), writer) for writer in writers), key=lambda each: each[0]):
+        time.sleep(max(0.0, began + moment - time.monotonic()))
+        alive[writer] = writer.is_alive()
+        writer.kill()
+    for writer in writers:
+        writer.join()
+    return [alive[writer] and writer.exitcode == -signal.SIGKILL for writer in writers]
 
 
 def die_at(event: int, dataset: str, seed: int) -> None:
@@ -110,20 +127,23 @@ def kill_between_steps(folder: Path, count: int) -> Figure:
     """F2: SIGKILL at each of the twelve steps by which a shard becomes visible, then the same run again."""
     rng, same, died = random.Random(2), 0, 0
     steps = len(FILES) * len(POINTS)
-    whole = {}
-    for seed in range(SEEDS):
-        complete(folder / f"whole-{seed}", seed, FEW)
-        whole[seed] = digests(folder / f"whole-{seed}")
     with processes() as context:
-        for trial in range(count):
-            seed, dataset = trial % SEEDS, folder / f"killed-{trial}"
-            event = steps * rng.randrange(FEW) + trial % steps
-            writer = context.Process(target=die_at, args=(event, str(dataset), seed))
-            writer.start()
-            writer.join()
-            died += writer.exitcode == -signal.SIGKILL
-            complete(dataset, seed, FEW)
-            same += digests(dataset) == whole[seed] and not leftovers(dataset)
+        to_end(context, [(folder / f"whole-{seed}", seed, FEW) for seed in range(SEEDS)])
+        whole = [digests(folder / f"whole-{seed}") for seed in range(SEEDS)]
+        for first in range(0, count, SEEDS):
+            wave = [(folder / f"killed-{trial}", trial % SEEDS) for trial in range(first, min(count, first + SEEDS))]
+            events = [steps * rng.randrange(FEW) + trial % steps for trial in range(first, first + len(wave))]
+            writers = [
+                context.Process(target=die_at, args=(event, str(dataset), seed))
+                for event, (dataset, seed) in zip(events, wave)
+            ]
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                writer.join()
+                died += writer.exitcode == -signal.SIGKILL
+            to_end(context, [(*job, FEW) for job in wave])
+            same += sum(digests(dataset) == whole[seed] and not leftovers(dataset) for dataset, seed in wave)
     return Figure(f"{same}/{count} identical, {died} died at {min(count, steps)} steps", same == died == count)
 
 

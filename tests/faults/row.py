@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOM = 4 << 30  # bytes that must be free in memory
 MARK = "VOXFACE_FAULT"  # in the environment of what a row starts: its processes are found by it
+
+
+def short_folder(prefix: str) -> Path:
+    """A new folder with a short path (Ray's sockets may have 107 bytes), in memory where there is a disk of that kind.
+
+    What a killed process leaves behind is the same on any disk, and there syncing costs nothing.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=memory if roomy else "/tmp"))
 
 
 class Skip(Exception):
@@ -35,6 +48,7 @@ class Row:
     measure: Callable[[Path, int], Figure]
     few: int  # in the tests
     full: int  # in the campaign
+    alone: bool = False  # whether nothing else may run meanwhile: its promise is one of the clock
 
 
 def marked(mark: str) -> set[int]:

@@ -81,6 +81,14 @@ ROWS = (
         60,
     ),
     Row(
+        "F7-source",
+        "a source's disk fails while it is read",
+        "the run stops, the file named {count}/{count}; well again, the same sample {count}/{count}",
+        sources.fail_while_reading,
+        3,
+        12,
+    ),
+    Row(
         "F8-truncate",
         "shard truncated at rest",
         "detected {count}/{count}, file and both digests named",
@@ -132,11 +140,12 @@ ROWS = (
     ),
     Row(
         "F15-decoder",
-        "ffmpeg hangs, floods, forks",
+        "ffmpeg hangs, floods, forks, leaves a daemon",
         "TIMEOUT {count}/{count}, overshoot p99 < 1 s, orphans 0",
         decoders.hang,
-        3,
-        18,
+        4,
+        24,
+        alone=True,
     ),
     Row(
         "F16-crash",

@@ -1,4 +1,4 @@
-"""F12, F13: sources that change while they are read, and steps that change between two runs."""
+"""F7, F12, F13: sources that fail or change while they are read, and steps that change between two runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from faults.disks import FailingDisk
 from faults.material import digests, record_clips
 from faults.row import Figure
 
+from contracts.errors import Transient
 from contracts.files import sha256_file
 from contracts.manifest import row_from
 from contracts.plan import PlannedRow
 from contracts.shards import committed
 from preprocessing import media
+from preprocessing import sources as places
 from preprocessing.accounts import pending, planned_shards
 from preprocessing.build import STEPS, IngestSettings, build_row
 from preprocessing.plan import plan_dataset
@@ -114,6 +117,53 @@ def change_source(folder: Path, count: int) -> Figure:
     said = f"HASH_MISMATCH {mismatch}, read before the change {unhurt}, wrong-content samples {wrong}"
     certain = count - count // 4  # where the decoder surely read other contents
     return Figure(said, not wrong and mismatch + unhurt == count and mismatch >= certain)
+
+
+DECODERS = {"talk-0.mp4": "decode", "speech.wav": "decode_sound", "face.png": "decode_still"}
+
+
+def fail_while_reading(folder: Path, count: int) -> Figure:
+    """F7: while a source is decoded, or before, its disk fails: the second half gives EIO. Then it is well again.
+
+    A decoder takes the missing half for damage, or raises: neither may become the clip's fault, or ours.
+    """
+    record_clips(folder / "clips", 1)
+    tools, told, same = Tools(), 0, 0
+    for trial in range(count):
+        name = list(DECODERS)[trial % len(DECODERS)]
+        disk = FailingDisk(folder / f"disk-{trial}", folder / "clips" / name)
+        try:
+            row = row_from({"file": name})
+            size = disk.path.stat().st_size
+            planned = PlannedRow(row=0, shard=0, key=row.key, sha256=sha256_file(disk.path), bytes=size, values=row)
+            right = build_row(planned, disk.folder, tools, SETTINGS)
+            assert right[1][0]["state"] == "kept", right[1]
+            if trial // len(DECODERS) % 2:
+                disk.fail()
+            try:
+                with failing_before(DECODERS[name], disk), mock.patch.object(places, "WAIT_S", 0.01):
+                    build_row(planned, disk.folder, tools, SETTINGS)
+            except Transient as error:
+                told += str(error).startswith(f"{disk.path} cannot be read: Input/output error: look at its disk")
+            disk.mend()
+            same += build_row(planned, disk.folder, tools, SETTINGS) == right
+        finally:
+            disk.close()
+    said = f"stopped, naming the file {told}/{count}; well again, the same sample {same}/{count}"
+    return Figure(said, told == same == count)
+
+
+@contextmanager
+def failing_before(decoder: str, disk: FailingDisk) -> Iterator[None]:
+    """The disk fails when ``decoder`` is called: what was looked at before was well."""
+    real = getattr(media, decoder)
+
+    def decode(*given: Any, **more: Any) -> Any:
+        disk.fail()
+        return real(*given, **more)
+
+    with mock.patch.object(media, decoder, decode):
+        yield
 
 
 def make_pending(dataset: Path, root: Path) -> list[int]:

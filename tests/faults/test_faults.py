@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faults import workers
-from faults.row import Row, Skip
+from faults.row import Row, Skip, short_folder
 from faults.rows import ROWS
 
 RAY = ("F4-worker", "F16-crash")
@@ -17,8 +16,8 @@ RAY = ("F4-worker", "F16-crash")
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder with a short path: Ray's sockets may have 107 bytes."""
-    made = Path(tempfile.mkdtemp(prefix="vf-"))
+    """An empty folder with a short path."""
+    made = short_folder("vf-")
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
@@ -26,7 +25,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
     """One local Ray for the rows that kill its workers."""
-    made = Path(tempfile.mkdtemp(prefix="vr-"))
+    made = short_folder("vr-")
     with workers.ray(made):
         yield
     shutil.rmtree(made, ignore_errors=True)

@@ -34,7 +34,7 @@ def work(job: tuple[str, int, str]) -> tuple[str, int, Outcome]:
     row = next(row for row in ROWS if row.id == id)
     try:
         return id, seed, _bench(folder).run(row, seed=seed, full=True)
-    except Exception:
+    except Exception:  # a row that breaks is a row missed, with its traceback; the others are still measured
         return id, seed, Outcome(str(row), faults=[f"the campaign itself: {traceback.format_exc()}"])
 
 

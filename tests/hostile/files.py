@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 from hostile import forgery
-from hostile.bench import Case, Ended, Matrix, Row
+from hostile.bench import Case, Ended, Matrix
 from hostile.factory import Factory, Listener
 
 BROKEN = ("BAD_CONTAINER", "TRUNCATED", "DECODE_ERROR")
@@ -269,21 +269,3 @@ def _wide_png() -> bytes:
     struct.pack_into(">II", data, 16, 2**31 - 1, 1)
     struct.pack_into(">I", data, 29, zlib.crc32(bytes(data[12:29])))
     return bytes(data)
-
-
-ROWS = [
-    Row("B7", "no-media", "empty, one byte, random bytes, text", no_media),
-    Row("B8", "playlists", "HLS, ffconcat, DASH, SDP under other names", playlists),
-    Row("B9", "external-data", "MP4 whose data lie elsewhere", external_data),
-    Row("B10", "faststart-cut", "MP4 with the index first, cut", cuts),
-    Row("B11", "corrupt-group", "one damaged group of pictures", corrupt_group),
-    Row("B12", "many-pixels", "8192 x 8192", many_pixels, target="<= 0.5 s, <= 200 MB"),
-    Row("B13", "lying-length", "headers that claim hours and millions of frames", lying_length),
-    Row("B14", "long", "30 minutes", long_clip),
-    Row("B15", "short", "0.2 s", short_clip),
-    Row("B16", "many-streams", "1000 streams, 300 subtitles, cover art", many_streams),
-    Row("B17", "no-stream", "no sound, no pictures", no_stream),
-    Row("B22", "no-number", "sound that is no number", no_numbers),
-    Row("B23", "lying-wav", "WAV that claims 2 GB", lying_wav),
-    Row("B28", "stills", "giant, cut and double-natured pictures", stills),
-]

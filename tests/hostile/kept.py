@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from hostile.bench import Case, Ended, Matrix, Row
+from hostile.bench import Case, Ended, Matrix
 from hostile.factory import Factory
 
 from contracts.consent import PeoplePolicy
@@ -340,16 +340,3 @@ def _face(
 ) -> Case:
     name = factory.face(*more, name=factory.fresh(suffix))
     return Case(says, {"file": name}, ends, refused_by=refused_by, check=check)
-
-
-ROWS = [
-    Row("B18", "sound-too-short", "4 s of pictures, 1 s of sound", sound_too_short, needs=(Reason.AV_LENGTH,)),
-    Row("B19", "sound-late", "sound 400 ms late or early", sound_late, needs=(Reason.AV_OFFSET,)),
-    Row("B20", "rates", "12 to 120 frames/s, variable: exactly 25", rates),
-    Row("B21", "poor-sound", "silence, clipping", poor_sound, needs=(Reason.SILENT, Reason.NOT_SPEECH, Reason.CLIPPED)),
-    Row("B24", "sounds", "8 to 192 kHz, 1 to 8 channels: exactly 16 kHz mono", sounds),
-    Row("B25", "faces", "none, two, leaving, small, lying, a cat, a drawing", faces),
-    Row("B26", "frozen", "one picture, and speech", frozen, needs=(Reason.STATIC_FRAMES,)),
-    Row("B27", "colours", "10 and 16 bits, alpha, odd sizes, turned: upright 8-bit RGB", colours),
-    Row("B30", "consent", "missing, expired, withdrawn, for something else", consent),
-]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hostile.bench import Case, Ended, Matrix, Row
+from hostile.bench import Case, Ended, Matrix
 from hostile.factory import Factory, Listener, without_network
 
 NOBODY = 65534
@@ -286,15 +286,3 @@ def odd_names(factory: Factory, full: bool) -> Matrix:
         return [f"made {path}" for path in ran] + ([] if alive else ["the canary is dead"])
 
     return Matrix(cases, after)
-
-
-ROWS = [
-    Row("B1", "id-escapes", "ids and names that lead elsewhere", escaping_ids),
-    Row("B2", "id-odd", "ids with dots, twins, right-to-left marks", odd_ids),
-    Row("B3", "duplicates", "the same id, the same content", duplicates),
-    Row("B4", "path-escapes", "links out, FIFO, device, socket, folder", escaping_paths),
-    Row("B5", "addresses", "addresses for paths, listener hears nothing", addresses),
-    Row("B6", "missing", "missing and unreadable files", missing),
-    Row("B29", "manifest-syntax", "broken, giant and nested manifest lines", syntax),
-    Row("B31", "names-metadata", "names and metadata that would run, canary lives", odd_names),
-]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from stores import Site
 
 from preprocessing.media.process import Child, ffmpeg_binary
 
@@ -116,3 +119,42 @@ def clip_folder(
     cv2.imwrite(str(folder / "face.png"), portrait[..., ::-1])
     (folder / "speech.wav").write_bytes(encode_wav((speech * 32767).astype(np.int16)))
     return folder
+
+
+@pytest.fixture
+def own_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Copies of a test lie under its own folder; no waiting between tries."""
+    from preprocessing import copies, sources
+
+    monkeypatch.setattr(copies, "_base", lambda: tmp_path / "copies")
+    copies._own.cache_clear()
+    monkeypatch.setattr(sources, "WAIT_S", 0.001)
+    yield
+    assert not [path for path in (tmp_path / "copies").rglob("*") if path.is_file() and path.name != copies.HELD]
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """An empty store in this process."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    yield store
+    store.store.clear()
+
+
+@pytest.fixture
+def site() -> Iterator[Callable[..., Site]]:
+    """Start web servers with the given answers; all of them end with the test."""
+    made: list[Site] = []
+
+    def start(answers: dict[str, Any] | None = None) -> Site:
+        server = Site(answers or {})
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        made.append(server)
+        return server
+
+    yield start
+    for server in made:
+        server.shutdown()
+        server.server_close()

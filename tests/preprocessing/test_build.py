@@ -1,5 +1,7 @@
 """Rows in, samples and ledger lines out: every kind, every state, one state each."""
 
+import errno
+import os
 from typing import ClassVar
 
 import cv2
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from contracts import face
-from contracts.errors import Transient
+from contracts.errors import Reject, Transient
 from contracts.files import sha256_file
 from contracts.index import account, ledger
 from contracts.limits import Limits
@@ -15,7 +17,7 @@ from contracts.manifest import KINDS, row_from
 from contracts.plan import PlannedRow
 from contracts.reasons import Reason
 from contracts.sample import EYES_MIDPOINT, Frames, decode_features, decode_meta, decode_wav
-from preprocessing import build, media, steps
+from preprocessing import build, media, sources, steps
 from preprocessing.build import IngestSettings, build_row
 from preprocessing.costs import Costs
 from preprocessing.step import Clip, Tools
@@ -211,6 +213,59 @@ def test_a_change_while_decoding_is_seen(ingest, clip_folder, monkeypatch):
     samples, lines = ingest("speech.wav", sha256=sha256_file(clip_folder / "speech.wav"))
     assert samples == []
     assert _ended(lines) == [("row", "rejected", Reason.HASH_MISMATCH)]
+
+
+def _failing(error: OSError, times: int, real):
+    """``real``, which raises ``error`` so many times first."""
+    left = times
+
+    def read(*given, **more):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise error
+        return real(*given, **more)
+
+    return read
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.ESTALE])
+def test_a_disk_that_fails_stops_the_run_and_blames_no_clip(ingest, clip_folder, monkeypatch, number):
+    """Before, while and after the source is decoded; the last also where a decoder took what it got for damage."""
+    digest, error = sha256_file(clip_folder / "speech.wav"), OSError(number, os.strerror(number))
+    damage = Reject(Reason.DECODE_ERROR, "what a decoder says of half a file")
+    monkeypatch.setattr(sources, "WAIT_S", 0.001)
+    for module, name in ((sources, "sha256_file"), (media, "decode_sound"), (build, "sha256_file")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, _failing(error, 99, None))
+            with pytest.raises(Transient, match=r"speech\.wav cannot be read: .*: look at its disk"):
+                ingest("speech.wav", sha256=digest)
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "decode_sound", _failing(damage, 1, None))
+        assert _ended(ingest("speech.wav")[1]) == [("row", "rejected", Reason.DECODE_ERROR)]
+        patch.setattr(media, "decode_sound", _failing(damage, 1, None))
+        patch.setattr(build, "sha256_file", _failing(error, 1, None))
+        with pytest.raises(Transient):
+            ingest("speech.wav", sha256=digest)
+
+
+def test_a_disk_that_fails_once_is_read_again(ingest, clip_folder, monkeypatch):
+    digest = sha256_file(clip_folder / "speech.wav")
+    monkeypatch.setattr(sources, "WAIT_S", 0.001)
+    monkeypatch.setattr(sources, "sha256_file", _failing(OSError(errno.EIO, "x"), 2, sha256_file))
+    assert _ended(ingest("speech.wav", sha256=digest)[1])[0] == ("row", "kept", None)
+
+
+def test_a_file_that_goes_while_it_is_decoded(ingest, clip_folder, monkeypatch):
+    data = (clip_folder / "speech.wav").read_bytes()
+    (clip_folder / "going.wav").write_bytes(data)
+
+    def gone(path, *_, **__):
+        path.unlink()
+        return path.stat()
+
+    monkeypatch.setattr(media, "decode_sound", gone)
+    assert _ended(ingest("going.wav")[1]) == [("row", "rejected", Reason.HASH_MISMATCH)]
 
 
 def test_our_own_errors_are_failures_with_a_traceback(ingest, monkeypatch):

@@ -1,5 +1,6 @@
 """Files that lie, are cut, are something else, or would like to cost a lot; and an ffmpeg that hangs."""
 
+import contextlib
 import os
 import resource
 import struct
@@ -190,6 +191,12 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 open({target!r}, "w").write("x")
 time.sleep(600)
 """
+# What it starts leaves its group and its session.
+LEAVE = """#!{python}
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {target!r}], start_new_session=True)
+time.sleep(600)
+"""
 FLOOD = """#!{python}
 import sys
 while True:
@@ -230,6 +237,34 @@ def test_an_ffmpeg_that_hangs_or_floods_is_ended(talking, tmp_path, monkeypatch,
         assert refused.value.reason == Reason.TIMEOUT
         assert not members(group)
     assert not target.exists() or not target.read_text()
+
+
+def test_what_left_the_group_is_ended(talking, tmp_path, monkeypatch):
+    found = probe(talking("x.mp4", seconds=1))
+    target, fake = tmp_path / "daemon", tmp_path / "ffmpeg"
+    fake.write_text(LEAVE.format(python=sys.executable, target=str(target)))
+    fake.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
+
+    def daemons() -> list[Path]:
+        told = [(path, read(path)) for path in Path("/proc").glob("[0-9]*/cmdline")]
+        return [path for path, line in told if str(target).encode() in line.split(b"\0")]
+
+    def read(path: Path) -> bytes:
+        with contextlib.suppress(OSError):
+            return path.read_bytes()
+        return b""
+
+    with decode(found, Limits(decode_deadline_s=60.0)) as decoding:
+        patience = time.monotonic() + 30
+        while not daemons() and time.monotonic() < patience:
+            time.sleep(0.01)
+        assert daemons()
+        assert not members(decoding._child.process.pid) & {int(path.parts[2]) for path in daemons()}
+    patience = time.monotonic() + 5
+    while daemons() and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert not daemons()
 
 
 def test_the_callers_time_is_not_counted(talking):
