@@ -41,6 +41,14 @@ RESTARTS = 2  # of the worker group, after a worker or its node died
 POLL_S = 0.5
 CLOCK_S = 2.0  # by which the clocks of nodes may differ
 GROUP_TIMEOUT_S = 24 * 3600  # rank 0 computes, validates and exports while the others wait
+# read by Ray Train where it is set before a run begins, there and in its workers
+RAY_TRAIN = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # between looks at workers: the end of a group is seen as late
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more per start, for warnings that we do not use
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # for a dashboard; ours stand in metrics.jsonl
+}
+# for each of these Ray Train starts a process with every group: for its own data sets, for a controller that is lost
+UNUSED = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
 ERRORS: dict[str, type[VoxfaceError]] = {kind.__name__: kind for kind in (Misuse, Corrupt, Transient)}
 
 logger = logging.getLogger(__name__)
@@ -82,11 +90,19 @@ def _fit(request: TrainRequest, todo: list[str]) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    class Trainer(TorchTrainer):
+        """A trainer whose groups start without what is not used: each process less is seconds of a core."""
+
+        def _create_default_callbacks(self) -> list[Any]:
+            return [each for each in super()._create_default_callbacks() if type(each).__name__ not in UNUSED]
+
+    for name, value in RAY_TRAIN.items():
+        os.environ.setdefault(name, value)
     gpu = ray.cluster_resources().get("GPU", 0) >= request.workers
     storage = request.out / ".ray"  # the controller's own notes; checkpoints are ours
     failure = request.out / FAILURE_FILE
     failure.unlink(missing_ok=True)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         work,
         train_loop_config={
             "request": request,
@@ -139,7 +155,8 @@ def work(config: dict[str, Any]) -> None:
     except VoxfaceError as error:
         told = {"kind": type(error).__name__, "arguments": [str(argument) for argument in error.args]}
         commit_bytes(request.out / FAILURE_FILE, canonical_json(told).encode())
-        raise
+        if world > 1:  # the others may wait for this one's next step: only its end tells them
+            raise
 
 
 def train_stage(request: TrainRequest, name: str, rank: int, world: int, device: torch.device) -> None:

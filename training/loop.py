@@ -46,7 +46,7 @@ class Course:
     world: int = 1
     device: torch.device = CPU
     feed: Callable[[int, int], Iterable[Batch]] | None = None  # batches of steps start to stop, if not from ``train``
-    stop: Callable[[], bool] = lambda: False  # asked after each step; true ends training early, at a checkpoint
+    stop: Callable[[], bool] | None = None  # rank 0 is asked after each step; true ends training at a checkpoint
 
     @property
     def first(self) -> bool:
@@ -95,7 +95,7 @@ def train(stage: TrainedStage, parents: Mapping[str, nn.ModuleDict], course: Cou
         batch = next(batches)
         run.step(batch, time.perf_counter() - began)
         step, last = run.state.step, run.state.step == settings.steps
-        stopped = not last and course.stop()
+        stopped = not last and run.stopped()
         if settings.validate_every and step % settings.validate_every == 0 and not last:
             run.validate()
         if last or stopped or step % settings.checkpoint_every == 0:
@@ -289,6 +289,16 @@ class Run:
             for name, term in losses.terms.items():
                 terms[name] = terms.get(name, 0) + term.detach() * share
         return total, terms
+
+    def stopped(self) -> bool:
+        """Whether training ends here: rank 0 decides for all, or one would wait for ever for another's next step."""
+        course = self.course
+        if course.stop is None:
+            return False
+        told = torch.tensor([bool(course.first and course.stop())], dtype=torch.uint8, device=course.device)
+        if course.world > 1:
+            distributed.broadcast(told, 0)
+        return bool(told)
 
     def validate(self) -> dict[str, float]:
         """Measures on held-out items and a picture, by rank 0; values per item go to ``validation/<split>.json``."""

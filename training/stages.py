@@ -37,7 +37,7 @@ class Place:
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] | None = None  # given to every process or to none
     feed: Callable[[Reader, int, int], Iterable[Batch]] | None = None  # None: batches are read in this process
 
 

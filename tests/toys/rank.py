@@ -1,16 +1,12 @@
-"""One process of several that train a stage by gloo, without Ray.
-
-``python rank.py RANK WORLD PORT DATASET SELECTION OUT SYSTEM STAGE KIND SETTINGS [STOP]``: ``KIND`` is ``plain``
-(see toys/plain.py), ``poisoned`` (that, whose loss is not finite where one sample is) or ``whole``, ``SETTINGS``
-JSON, ``STOP`` the steps after which training stops at a checkpoint.
-The stage's parents, where it has any, stand in ``OUT``'s folder.
-"""
+"""One process of several that train a stage by gloo, without Ray: ``train_rank`` runs in each of them."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +16,29 @@ from toys.plain import Plain
 from contracts.selection import read_selection
 from systems import catalogue
 from systems.base import Batch, Losses
+from training.agenda import TrainRequest
 from training.checkpoint import Identity
 from training.data import Reader
-from training.loop import Course, train
+from training.distributed import train_stage
+from training.loop import CPU, Course, train
 from training.stages import load_parents
+
+PATIENCE = timedelta(seconds=100)  # of a process for the others
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is trained. ``kind``: ``plain`` (see toys/plain.py), ``poisoned`` (that, whose loss is not finite where
+    one sample is) or ``whole``; ``stop``: the steps of this call after which rank 0 would stop."""
+
+    dataset: Path
+    selection: Path
+    out: Path  # beside the stages that it needs
+    system: str
+    stage: str
+    kind: str = "plain"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    stop: int | None = None
 
 
 class Poisoned(Plain):
@@ -38,44 +53,56 @@ class Poisoned(Plain):
         return Losses(losses.total * float("nan")) if self.key in batch["key"] else losses
 
 
-def main() -> None:
-    rank, world = int(sys.argv[1]), int(sys.argv[2])
-    dataset, selection, out = Path(sys.argv[4]), read_selection(Path(sys.argv[5])), Path(sys.argv[6])
-    name, kind, settings = sys.argv[8], sys.argv[9], json.loads(sys.argv[10])
-    limit = int(sys.argv[11]) if len(sys.argv) > 11 else 10**9
+def join(rank: int, world: int, meeting: Path) -> None:
+    """Meet the other processes at a file: a port that was free a moment ago may be taken by now."""
     torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[3]}
     if world > 1:
-        torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
-    system = catalogue.get(sys.argv[7])
-    stage = system.stage(name).preset("tiny", **settings)
-    parents = load_parents(system, stage, out.parent)
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # or it asks for this machine's name
+        address = f"file://{meeting}"
+        torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world, timeout=PATIENCE)
+
+
+def train_rank(rank: int, world: int, meeting: Path, given: Given) -> None:
+    """Train; the keys of each step's items go to ``drawn-<world>-<rank>.json``."""
+    join(rank, world, meeting)
+    system = catalogue.get(given.system)
+    stage = system.stage(given.stage).preset("tiny", **given.settings)
+    parents = load_parents(system, stage, given.out.parent)
     options = {"seed": stage.settings.seed, "batch": stage.settings.batch}
-    drawn: list[list[str]] = []
+    drawn: list[tuple[int, list[str]]] = []
 
     class Noting(Reader):
-        def batch(self, step: int):
+        def batch(self, step: int) -> Batch:
             batch = super().batch(step)
-            drawn.append([step, batch["key"]])
+            drawn.append((step, batch["key"]))
             return batch
 
-    done = []
+    def stop() -> bool:
+        return rank == 0 and len(drawn) == given.stop
+
+    selection = read_selection(given.selection)
     course = Course(
-        folder=out,
-        train=Noting(dataset, selection, stage.view, subset="train", rank=rank, world=world, **options),
+        folder=given.out,
+        train=Noting(given.dataset, selection, stage.view, subset="train", rank=rank, world=world, **options),
         held_out={},
         identity=Identity("d" * 64, "r" * 64),
         rank=rank,
         world=world,
-        stop=lambda: bool(done.append(None)) or len(done) >= limit,
+        stop=stop,
     )
     kinds = {
         "plain": Plain,
         "poisoned": lambda stage: Poisoned(stage, course.train.keys(0)[0]),
         "whole": lambda stage: stage,
     }
-    train(kinds[kind](stage), parents, course)
-    (out / f"drawn-{world}-{rank}.json").write_text(json.dumps(drawn))
+    train(kinds[given.kind](stage), parents, course)
+    (given.out / f"drawn-{world}-{rank}.json").write_text(json.dumps(drawn))
 
 
-main()
+def train_request(rank: int, world: int, meeting: Path, request: TrainRequest, stages: list[str]) -> None:
+    """Train stages of a request as Ray's workers do, one after another."""
+    join(rank, world, meeting)
+    for name in stages:
+        train_stage(request, name, rank, world, CPU)
+        if world > 1:
+            torch.distributed.barrier()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -80,6 +81,7 @@ class Judge(nn.Module):
 class CoderSettings(StageSettings):
     width: int = 8
     lr: float = 1e-2
+    pause: float = 0.0  # seconds that a step takes longer: there is time to kill it
 
 
 class CoderStage(TrainedStage):
@@ -105,6 +107,7 @@ class CoderStage(TrainedStage):
         return {"main": Adam(model["coder"].parameters(), lr=self.settings.lr)}
 
     def loss(self, model: nn.ModuleDict, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
+        time.sleep(self.settings.pause)
         images = batch["frames"][:, 0]
         noise = 0.05 * torch.randn(images.shape, generator=rng)
         l1 = (model["coder"](images + noise) - images).abs().mean()

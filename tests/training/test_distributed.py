@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forks import finish, forking, telling
 from safetensors.torch import load_file
 
 from contracts.bundle import read_artifact
 from contracts.errors import Misuse
 from contracts.selection import write_selection
+from flows.cluster import cluster as connected
 from training.distributed import TrainRequest, pending, train_system
 from training.record import read_record
 
-pytestmark = pytest.mark.cluster
-# long enough to be killed in the middle
-CHANGES = {"coder": {"steps": 200, "checkpoint_every": 10}, "mouth": {"steps": 20, "checkpoint_every": 5}}
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]  # three starts of a group, on a machine that may be busy
+STEPS, EVERY = 60, 5
+CHANGES = {"coder": {"steps": STEPS, "checkpoint_every": EVERY}, "mouth": {"steps": 10, "checkpoint_every": 5}}
+SLOW = CHANGES | {"coder": CHANGES["coder"] | {"pause": 0.04}}  # to be killed in the middle
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory, toy_system):
+def cluster(toy_system) -> Iterator[str]:
+    """A standing cluster; its address."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    temporary = Path("/tmp") / f"r-{os.getpid()}"  # a unix socket's path may have 107 bytes
-    options = {"include_dashboard": False, "log_to_driver": False, "_temp_dir": str(temporary)}
-    ray.init(address="local", num_cpus=4, **options)
-    yield
-    ray.shutdown()
-    for left in (temporary, temporary.with_name(f"{temporary.name}-k")):
-        shutil.rmtree(left, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves workers beside whatever else runs
+        patch.setenv("RAY_prestart_worker_first_driver", "0")  # Ray Train's actors have an environment of their own
+        with connected(cpus=4):
+            yield ray.get_runtime_context().gcs_address
 
 
 def ask(small, system: str, out: Path, **changes) -> TrainRequest:
@@ -72,48 +74,74 @@ DRIVER = """
     import ray
     from training.distributed import TrainRequest, train_system
 
-    dataset, selection, out, temporary = map(Path, sys.argv[1:5])
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=str(temporary))
-    changes = {"coder": {"steps": 200, "checkpoint_every": 10}, "mouth": {"steps": 20, "checkpoint_every": 5}}
-    options = {"workers": 2, "changes": changes, "code": "c0ffee+123456", "threads": 1}
-    train_system(TrainRequest("tones", "tiny", dataset, selection, out, **options), lambda *_: None)
+    address, system, changes, *folders = sys.argv[1:]
+    ray.init(address=address, log_to_driver=False)
+    options = {"workers": 2, "changes": eval(changes), "code": "c0ffee+123456", "threads": 1}
+    train_system(TrainRequest(system, "tiny", *map(Path, folders), **options), lambda *_: None)
 """
 
 
+def starts(out: Path) -> list[int]:
+    """The steps at which the coder's training began and was resumed."""
+    return [line["step"] for line in read_record(out / "coder") if line["kind"] == "start"]
+
+
 def wait_for_step(out: Path, step: int, driver: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline and driver.poll() is None:
-        if any(line["kind"] == "train" and line["step"] >= step for line in read_record(out / "coder")):
-            return
+    wait(lambda: any(x["kind"] == "train" and x["step"] >= step for x in read_record(out / "coder")), driver)
+
+
+def wait_for_start(out: Path, number: int, driver: subprocess.Popen[bytes]) -> None:
+    wait(lambda: len(starts(out)) >= number, driver)
+
+
+def wait(happened: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
+    """Until it has happened; a driver that ended before, or 400 s, is an error."""
+    deadline = time.monotonic() + 600
+    while not happened():
+        assert driver.poll() is None, f"the driver ended with {driver.returncode}"
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    raise AssertionError(f"step {step} was not reached")
+
+
+def without_ray(request: TrainRequest) -> Path:
+    """Train the request unbroken in processes of our own; where it stands."""
+    request.out.mkdir(parents=True)
+    with forking("toys.rank", "training.feed") as context:
+        from toys.rank import train_request
+
+        given = [(rank, 2, request.out / "meeting", request, ["coder", "mean", "mouth"]) for rank in range(2)]
+        ranks = [(request.out, each[0], train_request, each) for each in given]
+        processes = [context.Process(target=telling, args=each) for each in ranks]
+        for process in processes:
+            process.start()
+        finish(processes, request.out, 150)
+    return request.out
 
 
 def test_killed_worker_and_killed_driver_change_no_bit(cluster, small_dataset, toy_system, tmp_path):
-    """SIGKILL for a worker, then for the driver: the same call ends with the weights of an unbroken run."""
-    broken, unbroken = (ask(small_dataset, toy_system, tmp_path / name) for name in ("broken", "unbroken"))
-    command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(small_dataset.dataset)]
-    command += [str(small_dataset.selection_folder), str(broken.out), f"/tmp/r-{os.getpid()}-k"]
+    """SIGKILL for a worker, then for the driver: the same call ends with the weights of two processes without Ray."""
+    broken = ask(small_dataset, toy_system, tmp_path / "broken", changes=SLOW)
+    command = [sys.executable, "-c", textwrap.dedent(DRIVER), cluster, toy_system, repr(SLOW)]
+    command += map(str, (small_dataset.dataset, small_dataset.selection_folder, broken.out))
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_step(broken.out, 22, driver)
-    os.kill(ray_workers(driver.pid)[0], signal.SIGKILL)
-    while sum(line["kind"] == "start" for line in read_record(broken.out / "coder")) < 2 and driver.poll() is None:
-        time.sleep(0.02)
-    resumed = [line["step"] for line in read_record(broken.out / "coder") if line["kind"] == "start"][1]
-    assert resumed >= 20, "a killed worker's group goes on from the last checkpoint"
-    wait_for_step(broken.out, resumed + 12, driver)
-    driver.kill()
-    assert driver.wait() == -signal.SIGKILL
+    try:
+        wait_for_step(broken.out, EVERY + 2, driver)
+        os.kill(ray_workers(os.getpid())[0], signal.SIGKILL)
+        wait_for_start(broken.out, 2, driver)
+        resumed = starts(broken.out)[1]
+        assert EVERY <= resumed < STEPS, "a killed worker's group goes on from the last checkpoint"
+        wait_for_step(broken.out, resumed + EVERY + 2, driver)
+    finally:
+        driver.kill()
+        assert driver.wait() == -signal.SIGKILL
 
     seen: list[tuple[int, int, str]] = []
     results = train_system(broken, lambda *told: seen.append(told))
-    starts = [line["step"] for line in read_record(broken.out / "coder") if line["kind"] == "start"]
-    assert len(starts) == 3
-    assert starts[2] >= resumed + 10
+    assert len(starts(broken.out)) == 3
+    assert starts(broken.out)[2] >= resumed + EVERY
     assert [(r.stage, r.trained) for r in results] == [("coder", True), ("mean", True), ("mouth", True)]
-    assert seen[-1][0] == seen[-1][1] == 200 + 1 + 20
-    train_system(unbroken, lambda *_: None)
-    one, other = weights(unbroken.out), weights(broken.out)
+    assert seen[-1][0] == seen[-1][1] == STEPS + 1 + 10
+    one, other = weights(without_ray(ask(small_dataset, toy_system, tmp_path / "unbroken"))), weights(broken.out)
     assert one.keys() == other.keys()
     for file, tensors in one.items():
         for name, value in tensors.items():

@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import socket
-import subprocess
-import sys
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import finish, forking, telling
 
 from training.agenda import TrainRequest
 from training.record import read_record
 
-ROOT = Path(__file__).parents[2]
 STEPS = 50
 TOLERANCE = 1e-5  # relative, of a loss: sums of float32 in another order
 SETTINGS = {"steps": STEPS, "batch": 8, "validate_every": 0, "checkpoint_every": 10}
 
 
-def spawn(world: int, small, out: Path, *, kind: str = "plain", stop: int | None = None, **changes) -> None:
+@pytest.fixture(scope="module")
+def spawn(small_dataset, toy_system) -> Iterator[Callable[..., None]]:
     """Train the toy coder with that many processes; ``stop``: after so many steps of this call."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    out.mkdir(parents=True, exist_ok=True)
-    given = [port, small.dataset, small.selection_folder, out, "tones", "coder", kind, json.dumps(SETTINGS | changes)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
-    program = [sys.executable, str(ROOT / "tests" / "toys" / "rank.py")]
-    tail = [] if stop is None else [str(stop)]
-    processes = [
-        subprocess.Popen([*program, str(rank), str(world), *map(str, given), *tail], env=environment)
-        for rank in range(world)
-    ]
-    try:
-        assert [process.wait(300) for process in processes] == [0] * world
-    finally:
-        for process in processes:
-            process.kill()
+    with forking("toys.rank") as context:
+
+        def run(
+            world: int, out: Path, *, kind: str = "plain", stop: int | None = None, seconds: float = 150, **changes
+        ) -> None:
+            from toys.rank import Given, train_rank
+
+            out.mkdir(parents=True, exist_ok=True)
+            given = Given(small_dataset.dataset, small_dataset.selection_folder, out, toy_system, "coder", kind)
+            given = dataclasses.replace(given, settings=SETTINGS | changes, stop=stop)
+            meeting = out / f"meeting-{secrets.token_hex(4)}"
+            ranks = [(out, rank, train_rank, (rank, world, meeting, given)) for rank in range(world)]
+            processes = [context.Process(target=telling, args=each) for each in ranks]
+            for process in processes:
+                process.start()
+            finish(processes, out, seconds)
+
+        yield run
 
 
 def losses(folder: Path) -> list[float]:
@@ -53,15 +53,15 @@ def drawn(folder: Path, world: int) -> dict[int, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def alone(small_dataset, toy_system, tmp_path_factory) -> Path:
+def alone(spawn, tmp_path_factory) -> Path:
     """Fifty steps of one worker."""
     out = tmp_path_factory.mktemp("alone") / "coder"
-    spawn(1, small_dataset, out)
+    spawn(1, out)
     return out
 
 
-def test_two_workers_with_half_the_batch_have_the_losses_of_one(alone, small_dataset, toy_system, tmp_path):
-    spawn(2, small_dataset, tmp_path / "coder")
+def test_two_workers_with_half_the_batch_have_the_losses_of_one(spawn, alone, tmp_path):
+    spawn(2, tmp_path / "coder")
     one, two = losses(alone), losses(tmp_path / "coder")
     assert len(one) == len(two) == STEPS
     assert two == pytest.approx(one, rel=TOLERANCE)
@@ -69,11 +69,11 @@ def test_two_workers_with_half_the_batch_have_the_losses_of_one(alone, small_dat
     assert drawn(tmp_path / "coder", 2) == drawn(alone, 1)
 
 
-def test_two_stop_one_goes_on_two_finish(alone, small_dataset, toy_system, tmp_path):
+def test_two_stop_one_goes_on_two_finish(spawn, alone, tmp_path):
     """Each resumption with another number of workers: the order of keys is that of an unbroken run."""
     out, seen = tmp_path / "coder", {}
     for world, stop in ((2, 15), (1, 20), (2, None)):
-        spawn(world, small_dataset, out, stop=stop)
+        spawn(world, out, stop=stop)
         seen |= drawn(out, world)
     assert seen == drawn(alone, 1)
     assert losses(out) == pytest.approx(losses(alone), rel=TOLERANCE)
@@ -86,16 +86,16 @@ def test_workers_are_no_part_of_what_a_checkpoint_may_be_continued_with(small_da
     assert one.fingerprint() == dataclasses.replace(one, workers=4, loaders=3, threads=2).fingerprint()
 
 
-def test_a_worker_that_accumulates_is_as_two(alone, small_dataset, toy_system, tmp_path):
-    spawn(2, small_dataset, tmp_path / "coder", accumulate=2)
+def test_a_worker_that_accumulates_is_as_two(spawn, alone, tmp_path):
+    spawn(2, tmp_path / "coder", accumulate=2)
     assert losses(tmp_path / "coder") == pytest.approx(losses(alone), rel=TOLERANCE)
 
 
-def test_two_workers_put_out_the_sample_that_one_does(small_dataset, toy_system, tmp_path):
+def test_two_workers_put_out_the_sample_that_one_does(spawn, tmp_path):
     """Only one of the two sees the loss that is not finite; both skip, name and put out alike."""
     folders = {world: tmp_path / str(world) / "coder" for world in (1, 2)}
     for world, folder in folders.items():
-        spawn(world, small_dataset, folder, kind="poisoned", batch=4)
+        spawn(world, folder, kind="poisoned", batch=4)
     quarantines = [(folder / "quarantine.json").read_bytes() for folder in folders.values()]
     assert quarantines[0] == quarantines[1]
     bad = [line for line in json.loads(quarantines[0]) if line["out"] is not None]
