@@ -39,7 +39,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: setup
 	@$(BIN)/voxface doctor --quiet
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(QUIET) $(BIN)/dvc repro
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(QUIET) $(BIN)/dvc repro evaluate generate
 	@$(BIN)/voxface runs --made
 
 test: setup

@@ -117,9 +117,14 @@ class Pockets:
 
     def crops(self, matrices: np.ndarray, side: int) -> Iterator[np.ndarray]:
         """The crops, uint8 [side, side, 3] one after another, for affines [T, 2, 3] from source pixels."""
-        for pocket, matrix in zip(self._pockets, matrices, strict=True):
-            part = Picture(tuple(self._spool.read(number) for number in pocket.planes), pocket.matrix)
-            yield part.warped(from_part(matrix, pocket.x0, pocket.y0, pocket.scale), side)
+        for number, matrix in zip(range(len(self)), matrices, strict=True):
+            yield self.crop(number, matrix, side)
+
+    def crop(self, number: int, matrix: np.ndarray, side: int) -> np.ndarray:
+        """The crop of one frame, uint8 [side, side, 3], for its affine [2, 3] from source pixels."""
+        pocket = self._pockets[number]
+        part = Picture(tuple(self._spool.read(plane) for plane in pocket.planes), pocket.matrix)
+        return part.warped(from_part(matrix, pocket.x0, pocket.y0, pocket.scale), side)
 
     def __len__(self) -> int:
         return len(self._pockets)

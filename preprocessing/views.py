@@ -68,10 +68,13 @@ def move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2])
 
 
-def paste(source: np.ndarray, seen: np.ndarray, view_from_source: np.ndarray) -> np.ndarray:
+def paste(
+    source: np.ndarray, seen: np.ndarray, view_from_source: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
     """``source`` (uint8 [H, W, 3]) with the view ``seen`` (uint8 [h, w, 3]) put back where it was taken from.
 
-    Pixels whose centres lie outside of the view are kept to the bit; at its edge it fades in over 4 px.
+    Pixels whose centres lie outside of the view are kept to the bit; at its edge it fades in over 4 px. With ``mask``
+    (float32 [h, w] in 0..1) it counts only that much, and where the mask is 0 the source is kept to the bit, too.
     """
     height, width = source.shape[:2]
     h, w = seen.shape[:2]
@@ -87,6 +90,9 @@ def paste(source: np.ndarray, seen: np.ndarray, view_from_source: np.ndarray) ->
     at = move(np.asarray(view_from_source, np.float64), np.stack([x, y], axis=-1).reshape(-1, 2)).reshape(*x.shape, 2)
     inside = np.minimum(at, np.array([w - 1.0, h - 1.0]) - at).min(axis=-1)  # px to the nearest edge
     weight = np.clip(inside / SOFT, 0.0, 1.0)[..., None].astype(np.float32)
+    if mask is not None:
+        moved = warp(np.ascontiguousarray(mask, np.float32), back, (y1 - y0, x1 - x0), smooth=False)
+        weight = weight * np.clip(moved, 0.0, 1.0)[..., None]
     pasted = source.copy()
     part = pasted[y0:y1, x0:x1]
     mixed = np.clip(np.rint(part + weight * (new - part)), 0, 255).astype(np.uint8)

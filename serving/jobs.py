@@ -97,5 +97,5 @@ def check_jobs(jobs: Iterable[Job]) -> None:
         place = job.out.absolute()
         if asked.setdefault(place, job) != job:
             raise Misuse(f"{job.out}: two different jobs would be written there; give each its own name")
-        if place in {path.absolute() for path in (job.audio, job.portrait) if path is not None}:
+        if place in {path.absolute() for path in (job.audio, job.portrait, job.video) if path is not None}:
             raise Misuse(f"{job.out} is also an input; give the video another name")

@@ -50,6 +50,7 @@ class Sidecar(Settings):
     seconds: float  # of the sound
     video: str  # SHA-256 of the mp4 as it is published: with its content credentials
     portrait: str | None = None  # SHA-256 of the PNG beside it
+    untouched: int | None = None  # frames of a dubbed video in which no face was found, left as the source has them
 
 
 class Inspection(BaseModel):
@@ -79,7 +80,14 @@ def portrait_path(video: Path) -> Path:
 
 
 def describe(
-    bundle: Bundle, inputs: Inputs, *, frames: int, seconds: float, video: str, portrait: str | None
+    bundle: Bundle,
+    inputs: Inputs,
+    *,
+    frames: int,
+    seconds: float,
+    video: str,
+    portrait: str | None,
+    untouched: int | None = None,
 ) -> Sidecar:
     """The sidecar of a rendered video; ``video`` and ``portrait`` are SHA-256 digests."""
     stages = {
@@ -97,6 +105,7 @@ def describe(
         seconds=seconds,
         video=video,
         portrait=portrait,
+        untouched=untouched,
     )
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from contracts.files import sha256_file
 from contracts.reasons import FailureCode, Reason
 from contracts.sample import SAMPLE_RATE
 from serving.certificate import Identity
+from serving.dubbing import Dubbing
 from serving.encoding import Encoding
 from serving.jobs import Inputs, Job, Outcome, Refused, Result, check_jobs
 from serving.policy import ServingLimits, admit
@@ -47,6 +48,7 @@ class Work:
     inputs: Inputs
     request: Request
     seconds: float
+    dubbing: Dubbing | None = None  # for a video
 
     @property
     def out(self) -> Path:
@@ -109,6 +111,7 @@ class Renderer:
         from preprocessing.media import decode_sound
         from systems.base import Request
 
+        self._check_kind(job)
         with _naming(job.audio):
             audio = decode_sound(job.audio, self.limits)
         portrait = None
@@ -117,10 +120,32 @@ class Renderer:
 
             with _naming(job.portrait):
                 portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE, self.limits, self._tools)
-        if job.video is not None:
-            raise Reject(Reason.BAD_MANIFEST, f"{self.bundle.system} makes its own frames and takes no video")
         request = Request(audio=audio, seed=job.seed, portrait=portrait, steps=job.steps)
-        return Work(jobs=[job], inputs=inputs, request=request, seconds=len(audio) / SAMPLE_RATE)
+        dubbing = None if job.video is None else self._dubbing(job.video, request.frames, len(audio) / SAMPLE_RATE)
+        if dubbing is not None:
+            request.video = dubbing.faces()
+        return Work(jobs=[job], inputs=inputs, request=request, seconds=len(audio) / SAMPLE_RATE, dubbing=dubbing)
+
+    def _check_kind(self, job: Job) -> None:
+        """Raise ``Reject`` where the job brings what this system does not take, or lacks what it needs."""
+        system, dubs = self.bundle.system, self.pipeline.crop_side is not None
+        if job.video is not None and not dubs:
+            raise Reject(Reason.BAD_MANIFEST, f"{system} makes its own frames and takes no video")
+        if job.video is None and dubs:
+            raise Reject(Reason.BAD_MANIFEST, f"{system} dubs a video: give one")
+        if job.portrait is not None and dubs:
+            raise Reject(Reason.BAD_MANIFEST, f"{system} dubs a video and takes no portrait")
+        if job.size is not None and dubs:
+            raise Reject(Reason.BAD_MANIFEST, "a dubbed video keeps the size of its source: leave the size out")
+
+    def _dubbing(self, video: Path, frames: int, seconds: float) -> Dubbing:
+        from preprocessing.footage import watch
+
+        side = self.pipeline.crop_side
+        assert side is not None
+        with _naming(video):
+            footage = watch(video, side, self.pipeline.references, seconds, self.limits, self._tools)
+        return Dubbing(footage, frames)
 
     def _render(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> dict[Job, Outcome]:
         """Outcomes of a batch; where the pipeline fails on it, its members are tried alone."""
@@ -148,17 +173,29 @@ class Renderer:
                 for path, work in zip(drafts, works, strict=True)
             ]
             markers = [Marker() for _ in works]  # each draws its pattern once, for its own size
-            done = 0
-            for chunk in self.pipeline.stream([work.request for work in works]):
-                encoding, work = encodings[chunk.request], works[chunk.request]
-                if chunk.first != encoding.count or chunk.first + len(chunk.frames) > work.request.frames:
-                    raise RuntimeError(f"frame {chunk.first} of {work.out.name} came out of turn")
-                encoding.put(markers[chunk.request](resize(chunk.frames, work.inputs.size)))
-                done += len(chunk.frames)
+
+            def put(number: int, frames: np.ndarray) -> None:
+                encodings[number].put(markers[number](frames))
                 if watch is not None:
-                    watch(work.out, encoding.count, work.request.frames)
+                    watch(works[number].out, encodings[number].count, works[number].request.frames)
                 if progress is not None:
-                    progress(done, total, note)
+                    progress(sum(encoding.count for encoding in encodings), total, note)
+
+            for number, work in enumerate(works):
+                if work.dubbing is not None:
+                    work.dubbing.emit = partial(put, number)
+            for chunk in self.pipeline.stream([work.request for work in works]):
+                work = works[chunk.request]
+                if work.dubbing is not None:
+                    work.dubbing.put(chunk)
+                    continue
+                count = encodings[chunk.request].count
+                if chunk.first != count or chunk.first + len(chunk.frames) > work.request.frames:
+                    raise RuntimeError(f"frame {chunk.first} of {work.out.name} came out of turn")
+                put(chunk.request, resize(chunk.frames, work.inputs.size))
+            for work in works:
+                if work.dubbing is not None:
+                    work.dubbing.finish()
             outcomes: dict[Job, Outcome] = {}
             for work, path, encoding in zip(works, drafts, encodings, strict=True):
                 try:
@@ -181,6 +218,7 @@ class Renderer:
                 seconds=work.seconds,
                 video=video,
                 portrait=picture,
+                untouched=None if work.dubbing is None else work.dubbing.footage.untouched(work.request.frames),
             )
 
         made = publish(rendered, work.out, portrait, sidecar, self.signer)
@@ -198,8 +236,9 @@ class Renderer:
         if frames != work.request.frames:
             raise RuntimeError(f"{work.out.name} has {frames} frames, {work.request.frames} were asked for")
         job = work.jobs[0]
-        if sha256_file(job.audio) != work.inputs.audio:
-            raise Reject(Reason.HASH_MISMATCH, f"{job.audio} changed while it was read")
+        for file, digest in ((job.audio, work.inputs.audio), (job.video, work.inputs.video)):
+            if file is not None and sha256_file(file) != digest:
+                raise Reject(Reason.HASH_MISMATCH, f"{file} changed while it was read")
 
 
 def resize(frames: np.ndarray, side: int | None) -> np.ndarray:

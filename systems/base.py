@@ -242,14 +242,29 @@ class System:
 
 
 @dataclass
+class Faces:
+    """Successive frames of a source video with a face in each; frames without one are nobody's to change.
+
+    ``crops`` uint8 [n, S, S, 3] of frames ``first`` to ``first + n``, aligned like stored crops, S the pipeline's
+    ``crop_side``. ``references`` uint8 [k, S, S, 3] and their ``landmarks`` float32 [k, 478, 2] in 0..1 show the same
+    person at other moments: k is the pipeline's ``references``; the same arrays for a whole shot.
+    """
+
+    first: int
+    crops: np.ndarray
+    references: np.ndarray
+    landmarks: np.ndarray
+
+
+@dataclass
 class Request:
     """One video to make. ``audio`` float32 [N] at 16 kHz in [-1, 1]; ``portrait`` uint8 [H, W, 3] aligned
-    like a stored crop; ``video`` an iterator of aligned face chunks with transforms, for systems that dub."""
+    like a stored crop; ``video`` the faces of a source video, in order, for systems that dub."""
 
     audio: np.ndarray
     seed: int
     portrait: np.ndarray | None = None
-    video: Iterator[Any] | None = None
+    video: Iterator[Faces] | None = None
     steps: int | None = None  # denoising steps; None: the system's own number
 
     @property
@@ -262,11 +277,16 @@ class Request:
 
 @dataclass
 class Chunk:
-    """Successive frames of one request: ``frames`` uint8 [n, H, W, 3], the first being number ``first``."""
+    """Successive frames of one request: ``frames`` uint8 [n, H, W, 3], the first being number ``first``.
+
+    A system that dubs gives crops back, one chunk for each of its ``Faces``, and ``mask`` float32 [H, W] in 0..1: how
+    far they take the source's place.
+    """
 
     request: int
     first: int
     frames: np.ndarray
+    mask: np.ndarray | None = None
 
 
 @dataclass
@@ -279,6 +299,13 @@ class TalkingFace:
 
 class TalkingFacePipeline(DiffusionPipeline):
     """One interface for every paper. Each request draws from its own generator, seeded by its seed."""
+
+    references: ClassVar[int] = 0  # of a source video that the system wants to see beside each of its frames
+
+    @property
+    def crop_side(self) -> int | None:
+        """Side of the crops of a source video, px; ``None`` for a system that dubs none."""
+        return None
 
     @classmethod
     def from_stages(cls, stages: Mapping[str, nn.ModuleDict]) -> TalkingFacePipeline:
@@ -299,7 +326,7 @@ class TalkingFacePipeline(DiffusionPipeline):
         audio: np.ndarray,
         seed: int,
         portrait: np.ndarray | None = None,
-        video: Iterator[Any] | None = None,
+        video: Iterator[Faces] | None = None,
         steps: int | None = None,
     ) -> TalkingFace:
         """:meth:`stream` for one request, collected."""

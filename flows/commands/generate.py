@@ -35,6 +35,7 @@ def generate(
     out: Annotated[Path | None, typer.Option(help="Video (.mp4); with --manifest a folder.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Many videos: JSON Lines, see docs/serving.md.")] = None,
     portrait: Annotated[Path | None, typer.Option(help="Animate this face; needs --consent.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Dub this video (g4g); needs --consent.")] = None,
     consent: Annotated[str | None, typer.Option(help='"who, purpose": who is shown agreed, and for what.')] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another face.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps [default: the system's].")] = None,
@@ -56,13 +57,15 @@ def generate(
 
     Example: voxface generate --audio speech.wav --out talk.mp4
 
+    Dubbed: voxface generate --system g4g --video talk.mp4 --audio speech.wav --consent "Ada Lovelace, a greeting"
+
     Many, in one go and resumable: voxface generate --manifest jobs.jsonl --out talks
     """
     with running("generate", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
         if (audio is None) == (manifest is None):
             raise Misuse("name the speech by either --audio FILE or --manifest FILE")
         if manifest is not None:
-            alone = {"--portrait": portrait, "--consent": consent, "--steps": steps, "--size": size}
+            alone = {"--portrait": portrait, "--video": video, "--consent": consent, "--steps": steps, "--size": size}
             if given := [name for name, value in alone.items() if value is not None] + (["--seed"] if seed else []):
                 raise Misuse(f"{', '.join(given)}: with --manifest these stand in its lines")
             engine = batches.Engine(replicas, device, address, ledger)
@@ -72,8 +75,8 @@ def generate(
         from serving.jobs import Job, check_jobs
 
         target = out or run.places.generated / "talk.mp4"
-        values = {"audio": audio, "out": target, "portrait": portrait, "consent": consent, "seed": seed}
-        job = Job.read(values | {"steps": steps, "size": size}, "generate")
+        values = {"audio": audio, "out": target, "portrait": portrait, "video": video, "consent": consent}
+        job = Job.read(values | {"seed": seed, "steps": steps, "size": size}, "generate")
         check_jobs([job])
         run.finish({"videos": _generate(run, job, bundle or resolve(run, system, alias), replicas, device, address)})
         _judge(run.result["videos"])

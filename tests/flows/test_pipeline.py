@@ -56,6 +56,23 @@ def test_every_system_is_trained_by_dvc() -> None:
     assert set(STAGES["train"]["foreach"]) == {name for name in catalogue.names() if (ROOT / "systems" / name).is_dir()}
 
 
+def test_make_run_trains_the_main_system_alone() -> None:
+    """Every further system would make it longer; its targets need one ``train`` stage, and all else."""
+    text = (ROOT / "Makefile").read_text()
+    targets = re.search(r"dvc repro (.+)$", text, re.MULTILINE)
+    assert targets is not None
+    maker = {next(iter(out)): name for name in STAGES for out in stage(name)["outs"]}
+    maker["work/training/see_the_speaker"] = "train"
+    needed, waiting = set(), targets[1].split()
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        waiting += [maker[dep] for dep in stage(name)["deps"] if dep in maker and maker[dep] not in needed]
+    assert needed == set(STAGES)
+    trained = {dep for name in STAGES for dep in stage(name)["deps"] if dep.startswith("work/training/")}
+    assert trained == {"work/training/see_the_speaker"}
+
+
 def test_the_readme_s_commands_exist() -> None:
     commands = typer.main.get_command(application()).commands
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
