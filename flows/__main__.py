@@ -26,6 +26,7 @@ def application() -> typer.Typer:
     import typer
 
     from flows.commands import (
+        ablate,
         corpus,
         dataset,
         doctor,
@@ -69,6 +70,7 @@ def application() -> typer.Typer:
     access.command("revoke", context_settings=names)(keys.revoke)
     app.add_typer(access, name="keys")
     app.command("prove")(evaluate.prove)
+    app.command("ablate")(ablate.ablate)
     app.command("retrain")(retrain.retrain)
     app.command("rollback")(rollback.rollback)
     app.command("gc")(gc.gc)

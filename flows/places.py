@@ -58,6 +58,9 @@ class Places:
     def evaluation(self, system: str) -> Path:
         return self.work / "evaluation" / f"{system}.json"
 
+    def ablation(self, system: str, table: str) -> Path:
+        return self.work / "ablation" / system / table
+
     def retraining(self, system: str) -> Path:
         """The frozen test, the last decision, and a page per retraining."""
         return self.work / "retraining" / system

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 
 from contracts.errors import Misuse
 from contracts.settings import Settings
+
+if TYPE_CHECKING:
+    from systems.common.tables import Table
 
 Preset = Literal["paper", "small", "tiny"]
 Batch = dict[str, Any]  # tensors by field name (View), and lists of strings
@@ -222,6 +225,7 @@ class System:
     pipeline: type[TalkingFacePipeline]
     # stage -> settings of ``tiny`` that change where bars are to be met: up to four minutes each on two cores
     proof: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)  # the paper's ablations by number, for ``voxface ablate``
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -34,6 +34,7 @@ from systems.base import Stage, System, TrainedStage, View
 from training.agenda import artifact_folder, standing
 from training.data import Reader, Subset, verify
 from training.evaluate import Line, judge, table
+from training.loop import Trained
 from training.record import read_record
 from training.stages import Half, Place, restore, run_stage
 from training.validation import score
@@ -55,6 +56,7 @@ class Proof:
     code: str = "prove"  # version of the sources: what was made by others is made again
     seconds: float = 0.0  # that a stage may take of which the system does not say how long it learns; 0: as its preset
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # stage -> settings, over all else
+    paces: Path | None = None  # folder that keeps how fast stages learn; None: ``out``
 
     @property
     def halves(self) -> Mapping[Subset, Half]:
@@ -148,10 +150,8 @@ def prove(proof: Proof, examine: Examine = examine, say: Callable[[str], None] |
 
 def _one(proof: Proof, kind: type[Stage], examine: Examine) -> tuple[bool, list[Line]]:
     """Whether the stage finished its steps, and its lines."""
-    stage = _stage(proof, kind)
-    trained = None
-    if not _stands(proof, stage):
-        trained = run_stage(proof.house, stage, proof.lineage(stage), proof.learn, proof.test, proof.out, proof.place)
+    stage = settled(proof, kind)
+    trained = ensure(proof, stage)
     finished = trained is None or not isinstance(stage, TrainedStage) or trained.steps >= stage.settings.steps
     if not isinstance(stage, TrainedStage):
         return finished, []
@@ -163,7 +163,7 @@ def _one(proof: Proof, kind: type[Stage], examine: Examine) -> tuple[bool, list[
     return finished, examine(proof, stage, model.to(proof.place.device))
 
 
-def _stage(proof: Proof, kind: type[Stage]) -> Stage:
+def settled(proof: Proof, kind: type[Stage]) -> Stage:
     """The stage with the settings that it is proved with."""
     said = proof.house.proof.get(kind.name, {}) if proof.preset == "tiny" else {}
     changes = {**said, **proof.changes.get(kind.name, {})}
@@ -173,9 +173,18 @@ def _stage(proof: Proof, kind: type[Stage]) -> Stage:
     return kind.preset(proof.preset, **changes, steps=_affordable(proof, stage))  # type: ignore[arg-type]
 
 
+def ensure(proof: Proof, stage: Stage) -> Trained | None:
+    """Train or compute the stage, or go on with it; ``None`` where its artifact stands, made of the same."""
+    found = standing(proof.out, stage.name)
+    lineage = proof.lineage(stage)
+    if found is not None and found.lineage == lineage:
+        return None
+    return run_stage(proof.house, stage, lineage, proof.learn, proof.test, proof.out, proof.place)
+
+
 def _affordable(proof: Proof, stage: TrainedStage) -> int:
     """Steps that ``seconds`` hold here, and no fewer than the preset's, by the pace of these; found out once."""
-    file = proof.out / PACES_FILE
+    file = (proof.paces or proof.out) / PACES_FILE
     paces = json.loads(file.read_bytes()) if file.is_file() else {}
     if stage.name not in paces:
         run_stage(proof.house, stage, proof.lineage(stage), proof.learn, proof.test, proof.out, proof.place)
@@ -183,11 +192,6 @@ def _affordable(proof: Proof, stage: TrainedStage) -> int:
         paces[stage.name] = sum(v["seconds/step"] + v["seconds/wait"] for v in lines) / max(len(lines), 1)
         commit_bytes(file, canonical_json(paces).encode())
     return max(stage.settings.steps, int(proof.seconds / max(paces[stage.name], 1e-3)))
-
-
-def _stands(proof: Proof, stage: Stage) -> bool:
-    found = standing(proof.out, stage.name)
-    return found is not None and found.lineage == proof.lineage(stage)
 
 
 def _say(text: str) -> None:

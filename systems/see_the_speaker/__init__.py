@@ -9,6 +9,7 @@ from systems.see_the_speaker.motion_diffusion import MotionDiffusion
 from systems.see_the_speaker.motion_space import MotionSpace
 from systems.see_the_speaker.pipeline import SeeTheSpeakerPipeline
 from systems.see_the_speaker.portrait_diffusion import PortraitDiffusion
+from systems.see_the_speaker.tables import TABLES
 
 SYSTEM = System(
     name="see_the_speaker",
@@ -26,4 +27,5 @@ SYSTEM = System(
         "hr_codebook": {"steps": 400},
         "motion_diffusion": {"steps": 400},
     },
+    tables=TABLES,
 )

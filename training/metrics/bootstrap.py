@@ -55,3 +55,19 @@ def compare(ours: Sequence[float], other: Sequence[float], speakers: Sequence[st
     return Comparison(
         float(a), float(b), float(ratio), float(ratios[0]), float(ratios[1]), (float(low), float(high)), len(names)
     )
+
+
+def interval(values: Sequence[float], speakers: Sequence[str], seed: int = 0) -> tuple[float, float, float]:
+    """Mean, each speaker counting once, and its 95 % interval; values that are not finite are left out.
+
+    Raises ``ValueError`` where no item is left.
+    """
+    finite = [(value, name) for value, name in zip(values, speakers, strict=True) if np.isfinite(value)]
+    names = sorted({name for _, name in finite})
+    if not names:
+        raise ValueError("no finite values")
+    means = np.array([np.mean([value for value, who in finite if who == name]) for name in names])
+    rng = np.random.Generator(np.random.Philox(seed))
+    draws = means[rng.integers(len(names), size=(DRAWS, len(names)))].mean(axis=1)
+    low, high = np.percentile(draws, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(means.mean()), float(low), float(high)
