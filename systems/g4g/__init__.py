@@ -12,4 +12,5 @@ SYSTEM = System(
     stages=(SyncExpertStage, G4GStage),
     inputs=frozenset({"audio", "video"}),
     pipeline=G4GPipeline,
+    proof={"sync_expert": {"steps": 300}, "g4g": {"steps": 400}},
 )

@@ -20,7 +20,7 @@ from systems.g4g.adversary import Critic, critic_loss, generator_loss
 from systems.g4g.alignment import InterAlignment, attribute_loss, diagonal_contrast
 from systems.g4g.expert import WINDOW, SyncExpert
 from systems.g4g.generator import REFERENCES, Dubbed, G4GGenerator
-from systems.g4g.regions import face_of, landmarks_of, masks, mouth_of
+from systems.g4g.regions import core, face_of, landmarks_of, masks, mouth_of
 from systems.g4g.sync_expert import CONTEXT, SHIFTS
 
 OUT_OF_SYNC = (-6, -5, 5, 6)  # frames of shift that make an out-of-sync sound of the same clip
@@ -151,7 +151,7 @@ class G4GStage(TrainedStage):
         errors = []
         for batch in batches:
             real, mean = face_of(batch["frames"]), face_of(batch["references"]).mean(1, keepdim=True)
-            errors.append((mouth_of(mean) - mouth_of(real)).abs().mean((1, 2, 3, 4)))
+            errors.append(masked_l1(mean, real, core(self.settings.size).to(real)[None])[:, 0])
         if errors:
             model["generator"].copy_error.copy_(torch.cat(errors).median())
 
@@ -186,14 +186,15 @@ class G4GStage(TrainedStage):
         return Losses(total, {name: term.detach() for name, term in terms.items()})
 
     def validate(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
-        """Measures [B] within the mouth's square: L1 and PSNR beside the references' mean; sync told by the expert.
+        """Measures [B] where nothing of the source shows through: L1 and PSNR beside the references' mean; sync told by
+        the expert.
 
         ``l1_moving`` counts clips whose mean is off by more than the training clips' median; others are 0 on both
         sides of the comparison.
         """
         real, mean = face_of(batch["frames"]), face_of(batch["references"]).mean(1, keepdim=True)
         face = self._dub(model, batch)[0].face.unflatten(0, real.shape[:2])
-        square, lips = masks(self.settings.size).to(real)[[0, -1]]
+        square, lips = core(self.settings.size).to(real), masks(self.settings.size).to(real)[-1]
         l1, copied = masked_l1(face, real, square[None])[:, 0], masked_l1(mean, real, square[None])[:, 0]
         moving = (copied > model["generator"].copy_error).to(l1)
         return {
@@ -203,8 +204,8 @@ class G4GStage(TrainedStage):
             "l1_mean": copied,
             "l1_lips": masked_l1(face, real, lips[None])[:, 0],
             "l1_lips_mean": masked_l1(mean, real, lips[None])[:, 0],
-            "psnr": _psnr(face, real),
-            "psnr_mean": _psnr(mean.expand_as(real), real),
+            "psnr": _psnr(face, real, square),
+            "psnr_mean": _psnr(mean, real, square),
             "in_sync": self._told(model, batch, face),
             "in_sync_real": self._told(model, batch, real),
             "in_sync_mean": self._told(model, batch, mean.expand_as(real)),
@@ -273,7 +274,7 @@ def _judge(model: nn.ModuleDict, faces: Tensor) -> list[Tensor]:
     return [model["critic_frame"](mouths.flatten(0, 1)), model["critic_clip"](mouths.flatten(1, 2))]
 
 
-def _psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Of the mouth's square, dB, [B]; the range is 2."""
-    error = (mouth_of(a) - mouth_of(b)).square().mean((1, 2, 3, 4))
+def _psnr(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Of faces [B, n, 3, H, W] where ``mask`` [1, H, W] is 1, dB, [B]; the range is 2."""
+    error = ((a - b).square().mean((1, 2)) * mask[0]).sum((1, 2)) / mask.sum()
     return 10 * torch.log10(4 / error.clamp_min(1e-10))

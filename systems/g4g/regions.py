@@ -59,6 +59,11 @@ def soft_mask(size: int) -> Tensor:
     return mask
 
 
+def core(size: int) -> Tensor:
+    """Where nothing of the source shows through, [1, S, 320/416 S] of 0 and 1: the only place where results count."""
+    return (soft_mask(size) == 1).float()
+
+
 def masks(size: int) -> Tensor:
     """The masks of several sizes of supervision, [3, 1, S, 320/416 S] of 0 and 1, largest first."""
     made = torch.zeros(len(MASKS), 1, size, scaled(WIDTH, size))

@@ -63,6 +63,17 @@ def test_the_source_s_mouth_tells_nothing_and_stands_outside_of_the_mask(parents
     assert not torch.equal(before, source)
 
 
+def test_an_untrained_mouth_is_the_references_mean_and_no_better(parents: Any) -> None:
+    """Nothing of the truth shows through where results are measured: nothing learnt, nothing won."""
+    stage, model, batch = made(parents, fusion=False)
+    for parameter in model["generator"].paint.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        found = stage.validate(model, batch, generator(0, 0))
+    for name in ("l1", "psnr", "l1_lips", "l1_moving"):
+        torch.testing.assert_close(found[name], found[f"{name}_mean"], msg=name)
+
+
 def test_the_sound_and_the_references_change_the_mouth(parents: Any) -> None:
     stage, model, batch = made(parents)
     with torch.no_grad():
