@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
+import tokenize
 import wave
+import zipfile
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,6 +27,8 @@ EYES_MIDPOINT = (0.5, 0.42)
 EYES_DISTANCE = 0.22  # between the eye centres of a face seen from the front: leaves a margin all round
 
 MEMBERS = ("frames", "json", "npz", "wav")  # order inside the tar
+# what zipfile and numpy raise over bytes that are none of theirs, beside ValueError
+UNREADABLE = (zipfile.BadZipFile, tokenize.TokenError, struct.error, SyntaxError, RuntimeError, EOFError, MemoryError)
 FRAMES_MAGIC = b"VXFRAME1"
 FRAMES_HEADER = struct.Struct("<8sIHH")  # magic, count, side, reserved
 
@@ -99,9 +104,37 @@ def decode_meta(data: bytes) -> Meta:
 
 
 def decode_features(data: bytes, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Read arrays (all, or ``names`` alone) from the ``.npz`` member, never unpickling."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in (names if names is not None else arrays.files)}
+    """Read arrays (all, or ``names`` alone) from the ``.npz`` member, never unpickling.
+
+    Raises ``ValueError`` for what is no such member and ``KeyError`` for a name that it has not, before anything
+    larger than the member is allocated: ``numpy.load`` would allocate what a header claims.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            for name, info in infos.items():
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
+                    raise ValueError(f"{name!r} is compressed, or larger than the file that it is in")
+            return {name: _array(name, archive.read(infos[name])) for name in (infos if names is None else names)}
+    except UNREADABLE as error:
+        raise ValueError(f"not a readable npz: {error}") from error
+
+
+def _array(name: str, data: bytes) -> np.ndarray:
+    """The array of an ``.npy`` file; its header is believed only as far as there are bytes."""
+    file = io.BytesIO(data)
+    form: Any = np.lib.format  # without types of its own
+    read = form.read_array_header_1_0 if form.read_magic(file) == (1, 0) else form.read_array_header_2_0
+    shape, columns_first, kind = read(file)
+    count = math.prod(shape)
+    if kind.hasobject:
+        raise ValueError(f"{name!r} has objects, which would have to be unpickled")
+    if count < 0 or count * kind.itemsize != len(data) - file.tell():
+        raise ValueError(f"{name!r} claims {kind} {list(shape)}, which its bytes are not")
+    array: np.ndarray = np.frombuffer(data, kind, count, file.tell()).reshape(
+        shape, order="F" if columns_first else "C"
+    )
+    return array.copy()  # frombuffer's may not be written to
 
 
 def encode_wav(audio: np.ndarray) -> bytes:

@@ -25,6 +25,7 @@ from contracts.settings import canonical_digest, canonical_json
 
 RECORD = re.compile(r"shard-(\d{6})\.json")
 SCHEMA = 2  # of a record
+MEMBER_BYTES = 2**31 - 1  # of one member: half an hour of frames has less; what claims more is not read
 SEAL = "record_sha256"  # member of a record's file: the digest of all its other members
 
 
@@ -164,17 +165,21 @@ class Shard:
     def offsets(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Byte offset and length of every member: ``{key: {extension: (offset, bytes)}}``.
 
-        Raises ``Corrupt`` for anything but plain files named ``<key>.<extension>``.
+        Raises ``Corrupt`` for anything but plain files named ``<key>.<extension>``, each once, none with holes or huge.
         """
         found: dict[str, dict[str, tuple[int, int]]] = {}
         try:
             with tarfile.open(self.tar, "r:") as tar:
                 for info in tar:
                     key, _, extension = info.name.partition(".")
-                    if not info.isreg() or not KEY.fullmatch(key) or extension not in MEMBERS:
+                    # not info.isreg(): to tarfile a sparse file, which expands on reading, is a regular one
+                    plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None
+                    if not plain or not KEY.fullmatch(key) or extension not in MEMBERS:
                         raise Corrupt(self.tar, f"unexpected member {info.name!r}")
                     if extension in found.setdefault(key, {}):
                         raise Corrupt(self.tar, f"member {info.name!r} stands twice")
+                    if info.size > MEMBER_BYTES:
+                        raise Corrupt(self.tar, f"member {info.name!r} claims {info.size} bytes")
                     found[key][extension] = (info.offset_data, info.size)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise Corrupt(self.tar, f"not a readable shard: {error}") from error
