@@ -232,7 +232,9 @@ def _artifacts(service: Service, item: ItemStatus) -> Artifacts:
     if item.state in ("queued", "running"):
         raise ProblemError(409, "NOT_READY", f"the video is {item.state}", headers={"Retry-After": "2"})
     if item.state != "done":
-        raise ProblemError(409, item.code or item.state.upper(), service.told(item.detail) or f"it was {item.state}")
+        raise ProblemError(
+            409, item.code or item.state.upper(), service.told(item.detail, item.code) or f"it was {item.state}"
+        )
     found = service.artifacts(item)
     if found is None:
         detail = "the stored video did not fit its sidecar; it is being made again"

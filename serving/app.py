@@ -6,7 +6,6 @@ They know each other through the ledger alone: a replica of either kind may die,
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import secrets
@@ -20,17 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pydantic import Field
 from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
-from contracts.errors import Corrupt, Misuse, Transient, VoxfaceError
-from contracts.settings import Settings, canonical_json
+from contracts.errors import Misuse, Transient
+from contracts.settings import Settings
 from serving.certificate import Identity
 from serving.jobs import Job, Outcome, check_jobs
 from serving.loader import check_bundle, load_pipeline
+from serving.orders import QUEUE_LIMIT
 from serving.policy import ServingLimits
 from serving.publish import own_signer
+from serving.queue import LEASE_S
+from serving.refusals import MARK, marked, own_error
 from serving.render import BATCH, Progress, Renderer, Watch
 from serving.rows import Models
 from serving.service import Service
@@ -42,9 +45,8 @@ QUEUED = 64  # requests that wait for a replica; further ones are answered 429
 ASKING = 64  # HTTP requests that one door answers at once
 STALLED_S = 600.0  # a render without a new frame for so long has hung: the replica is replaced
 STOPPING_S = 10.0  # that a replica has to leave its batch
-DEPLOY_S = 300.0
+DEPLOY_S = 900.0  # a replica that fails says so at once; one that only loads slowly, on a busy machine, may take long
 ATTEMPTS = 3  # of a job whose replica dies: jobs are idempotent
-MARK = "voxface-error:"  # before the JSON of our own errors in Serve's text of a failed deployment
 
 LIMITS = ServingLimits()
 BACKPRESSURE = BackpressureConfig(status_code=429, retry_after_s=5)
@@ -73,21 +75,24 @@ class Generator:
         root: str | None = None,
         url: str | None = None,
         identity: Identity | None = None,
+        lease_s: float = LEASE_S,
+        batch: int = BATCH,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)
-        with _marked():
+        with marked():
             pipeline, self.bundle = load_pipeline(Path(bundle), device)
-            self.renderer = Renderer(pipeline, self.bundle, limits=LIMITS, identity=identity)
-            self.service = None if root is None else Service(Path(root), url=url)
+            self.renderer = Renderer(pipeline, self.bundle, batch=batch, limits=LIMITS, identity=identity)
+            self.service = None if root is None else Service(Path(root), url=url, lease_s=lease_s)
         self._thread = ThreadPoolExecutor(1, "render")  # always the same: mediapipe's graphs must not change theirs
         self.progress: tuple[int, int, str] = (0, 0, "")
         self._moved: float | None = None  # monotonic seconds of the last frame, while rendering
         self._stop = threading.Event()
         self._puller: threading.Thread | None = None
         if self.service is not None:
-            self.worker = Worker(self.service.queue, self.bundle.digest, self.service.results, self._in_turn)
+            queue, results = self.service.queue, self.service.results
+            self.worker = Worker(queue, self.bundle.digest, results, self._in_turn, batch)
             self._puller = threading.Thread(target=self.worker.run, args=(self._stop,), name="pull", daemon=True)
             self._puller.start()
 
@@ -151,12 +156,19 @@ class Generator:
 class Door:
     """The HTTP interface (:mod:`serving.api`) over the service under ``root``."""
 
-    def __init__(self, root: str, models: list[tuple[str, str]], url: str | None = None, allowed: str | None = None):
-        with _marked():
+    def __init__(
+        self,
+        root: str,
+        models: list[tuple[str, str]],
+        url: str | None = None,
+        allowed: str | None = None,
+        limits: ServingLimits = LIMITS,
+        queue_limit: int = QUEUE_LIMIT,
+    ) -> None:
+        store = None if allowed is None else Path(allowed)
+        with marked():
             served = Models.read([(alias, Path(folder)) for alias, folder in models])
-            self.service = Service(
-                Path(root), served, url=url, allowed=None if allowed is None else Path(allowed), limits=LIMITS
-            )
+            self.service = Service(Path(root), served, url=url, allowed=store, limits=limits, queue_limit=queue_limit)
 
     def __serve_build_asgi_app__(self) -> Any:
         from serving.api import create_api
@@ -173,6 +185,8 @@ class ModelArguments(Settings):
     replicas: int = 1
     device: str = "cpu"
     identity: Identity | None = None  # who signs, by files on every node; none: as the environment here says
+    batch: int = Field(default=BATCH, ge=1)  # videos rendered together
+    lease_s: float = Field(default=LEASE_S, gt=0)  # what a replica that fell silent had in hand is another's after it
 
 
 class DoorArguments(Settings):
@@ -182,6 +196,8 @@ class DoorArguments(Settings):
     models: dict[str, Path]  # bundle folders by alias; the first is what is meant where none is named
     url: str | None = None
     allowed: Path | None = None  # files under it may be named by key (``store:…``)
+    limits: ServingLimits = LIMITS  # of uploads
+    queue_limit: int = Field(default=QUEUE_LIMIT, ge=1)  # videos that wait; beyond it submissions are answered 429
     replicas: int = 1
 
 
@@ -198,7 +214,9 @@ def build_model(arguments: ModelArguments) -> serve.Application:
     deployment: Any = Generator  # the decorator made a Deployment of the class
     deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(1, arguments.device))
     folder = str(arguments.bundle.absolute())
-    bound: serve.Application = deployment.bind(folder, arguments.device, root, arguments.url, identity)
+    bound: serve.Application = deployment.bind(
+        folder, arguments.device, root, arguments.url, identity, arguments.lease_s, arguments.batch
+    )
     return bound
 
 
@@ -208,7 +226,9 @@ def build_door(arguments: DoorArguments) -> serve.Application:
     allowed = None if arguments.allowed is None else str(arguments.allowed.absolute())
     deployment: Any = Door
     deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(0.2, "cpu"))
-    bound: serve.Application = deployment.bind(str(arguments.root.absolute()), models, arguments.url, allowed)
+    bound: serve.Application = deployment.bind(
+        str(arguments.root.absolute()), models, arguments.url, allowed, arguments.limits, arguments.queue_limit
+    )
     return bound
 
 
@@ -272,7 +292,7 @@ def run_local(
 
     With a ``door`` also over HTTP, on ``host`` alone; ``port`` None takes a free one. The client speaks to the first
     of the models. Yields once everything is healthy. Raises ``Corrupt`` or ``Misuse`` for a bundle that cannot be
-    served, ``Transient`` where it is not healthy within five minutes. A Serve that ran already in that Ray is left
+    served, ``Transient`` where it is not healthy within ``DEPLOY_S``. A Serve that ran already in that Ray is left
     running.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -310,26 +330,20 @@ def run_local(
 
 
 def _wait_healthy(name: str) -> None:
-    end = time.monotonic() + DEPLOY_S
+    end, told = time.monotonic() + DEPLOY_S, "Serve does not know it"
     while time.monotonic() < end:
         found = serve.status().applications.get(name)
-        if found is not None and found.status == "RUNNING":
-            return
-        if found is not None and found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            told = "\n".join([found.message, *(deployment.message for deployment in found.deployments.values())])
-            raise _own_error(told)
+        if found is not None:
+            parts = [f"{part}: {each.status} {each.message}" for part, each in found.deployments.items()]
+            told = "\n".join([f"{found.status} {found.message}", *parts])
+            if found.status == "RUNNING":
+                return
+            # a replica of ours that cannot load says so at once, whatever Serve makes of it
+            if MARK in told or found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise own_error(told)
         time.sleep(0.1)
-    raise Transient(f"the application was not healthy within {DEPLOY_S:.0f} s; are there CPUs left in the cluster?")
-
-
-def _own_error(told: str) -> Exception:
-    """The error that a replica's constructor marked in Serve's text, as itself again."""
-    at = told.find(MARK)
-    if at < 0:
-        return RuntimeError(f"the application could not be deployed: {told.strip()[-2000:]}")
-    (name, *args), _ = json.JSONDecoder().raw_decode(told, at + len(MARK))
-    kinds: dict[str, type[VoxfaceError]] = {kind.__name__: kind for kind in (Corrupt, Misuse, Transient)}
-    return kinds[name](*args)
+    hint = "are there CPUs and memory left in the cluster?"
+    raise Transient(f"the application was not healthy within {DEPLOY_S:.0f} s; {hint} It is {told.strip()[-1000:]}")
 
 
 def _serve_runs() -> bool:
@@ -345,15 +359,6 @@ def _free_port() -> int:
         probe.bind((LOOPBACK, 0))
         number: int = probe.getsockname()[1]
         return number
-
-
-@contextmanager
-def _marked() -> Iterator[None]:
-    """Our own errors leave a replica's constructor as marked text: Serve tells no more than text."""
-    try:
-        yield
-    except VoxfaceError as error:
-        raise RuntimeError(MARK + canonical_json([type(error).__name__, *map(str, error.args)])) from None
 
 
 def _actor(cpus: float, device: str) -> dict[str, Any]:

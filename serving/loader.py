@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import struct
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contracts.bundle import BUNDLE_FILE, Bundle, read_bundle
 from contracts.errors import Corrupt, Misuse
+from contracts.settings import canonical_json
+from serving.weights import check_finite, stored_shapes
+
+CODE = ("auto_map", "custom_pipelines", "trust_remote_code")  # keys by which libraries import what a file names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def check_bundle(folder: Path) -> Bundle:
-    """The manifest of the bundle at ``folder``, every file's digest and the manifest's own sense checked.
+    """The manifest of the bundle at ``folder``; every file's digest, every weight and the manifest's sense checked.
 
-    Needs no torch. Raises ``Corrupt`` naming the file (and both digests), ``Misuse`` where there is no bundle.
+    Needs no torch, so that most of what cannot be served is refused before anything is started for it. Raises
+    ``Corrupt`` naming the file (and both digests), ``Misuse`` where there is no bundle.
     """
     bundle = read_bundle(folder)
     listed = {f"{stage}/{file}": digest for stage, a in bundle.stages.items() for file, digest in a.files.items()}
@@ -29,6 +34,11 @@ def check_bundle(folder: Path) -> Bundle:
     for name, artifact in bundle.stages.items():
         if (artifact.stage, artifact.system) != (name, bundle.system):
             raise Corrupt(folder / BUNDLE_FILE, f"{name} is {artifact.system}/{artifact.stage}, not {bundle.system}'s")
+    for name in sorted(bundle.files):
+        if name.endswith(".safetensors"):
+            check_finite(folder / name)
+        elif name.endswith(".json"):
+            _check_config(folder / name)
     return bundle
 
 
@@ -66,43 +76,27 @@ def load_pipeline(folder: Path, device: str = "cpu") -> tuple[TalkingFacePipelin
     return system.pipeline.from_stages(stages), bundle
 
 
+def _check_config(path: Path) -> None:
+    """Raise ``Corrupt`` unless the file is a JSON object that does not ask for code from anywhere."""
+    try:
+        config = json.loads(path.read_bytes())
+        if not isinstance(config, dict):
+            raise ValueError("not an object")
+        told = canonical_json(config)
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(path, f"not a configuration: {_line(error)}") from error
+    for key in CODE:
+        if f'"{key}":' in told:  # at any depth; nothing of ours has such a key, nor a text that looks like one
+            raise Corrupt(path, f"{key!r} names code to import, and code comes from the installed system alone")
+
+
 def _check_network(network: nn.Module, folder: Path) -> None:
-    """Every tensor of the network stands in the files, shape for shape, and is finite.
-
-    diffusers only warns of a missing weight and fills it with noise; safetensors knows no NaN rule.
-    """
-    import torch
-
-    stored = stored_shapes(folder)
-    held = network.state_dict()
+    """Every tensor of the network stands in the files, shape for shape: diffusers fills in what misses with noise."""
+    held, stored = network.state_dict(), stored_shapes(folder)
     for name in sorted(held.keys() | stored.keys()):
         expected = tuple(held[name].shape) if name in held else None
         if expected != stored.get(name):
             raise Corrupt(folder, f"{name} has the shape {stored.get(name)}, the network wants {expected}")
-        if not torch.isfinite(held[name]).all():
-            raise Corrupt(folder, f"{name} is not finite")
-
-
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name of all safetensors files in ``folder``, read from their headers alone.
-
-    Raises ``Corrupt`` where a header cannot be read.
-    """
-    import json
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                if length > path.stat().st_size:
-                    raise ValueError("header is longer than the file")
-                header: dict[str, Any] = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items()}
-        except (ValueError, struct.error, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise Corrupt(path, f"not a safetensors file: {_line(error)}") from error
-    return shapes
 
 
 def _line(error: BaseException) -> str:

@@ -47,8 +47,11 @@ class Queue:
         One that has been dropped before comes alone, so that it can take no other down with it.
         """
         now = self.ledger.clock()
-        waiting = and_(executions.c.state == "queued", executions.c.not_before <= now)
-        silent = and_(executions.c.state == "running", executions.c.lease_until < now)
+        # later than anything is ever put off: the clock was set back, and nobody waits until it is that time again
+        due, lease = executions.c.not_before, executions.c.lease_until
+        waiting = and_(executions.c.state == "queued", or_(due <= now, due > now + 2 * BACKOFF_S[-1]))
+        set_back = lease > now + 2 * max(self.lease_s, LEASE_S)
+        silent = and_(executions.c.state == "running", or_(lease < now, set_back))
         wanted = (
             select(executions.c.digest, executions.c.state, executions.c.crashes, executions.c.request)
             .where(executions.c.bundle == bundle, or_(waiting, silent))

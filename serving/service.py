@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from contracts.errors import Reject
+from contracts.reasons import FailureCode
 from serving.audit import Audit
 from serving.http import Submission
 from serving.intake import STORE, Intake
@@ -19,6 +20,8 @@ from serving.provenance import inspect, portrait_path, sidecar_path
 from serving.queue import LEASE_S, Queue
 from serving.rows import Models, Row, admitted
 from serving.worker import remove_result
+
+OUR_FAULT = "a fault of the program: the ledger has its error, for whoever runs the service"
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,10 @@ class Service:
 
         return self.orders.forget(caller, job, remove)
 
-    def told(self, detail: str | None) -> str | None:
-        """``detail`` as a stranger may read it: without this machine's paths."""
+    def told(self, detail: str | None, code: str | None = None) -> str | None:
+        """``detail`` as a stranger may read it: without this machine's paths, and nothing of a fault of ours."""
+        if code == FailureCode.INTERNAL.value:
+            return OUR_FAULT
         places = [self.root.absolute(), self.root]
         if self.intake.allowed is not None:
             places += [self.intake.allowed.absolute(), self.intake.allowed]
@@ -112,7 +117,7 @@ class Service:
 
     def shown(self, item: ItemStatus) -> dict[str, object]:
         """An item's fields as a stranger may read them."""
-        return asdict(item) | {"detail": self.told(item.detail)}
+        return asdict(item) | {"detail": self.told(item.detail, item.code)}
 
     def close(self) -> None:
         self.ledger.close()

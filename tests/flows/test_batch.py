@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from toys import talker
 from typer.testing import CliRunner
 
-from contracts.bundle import Lineage, read_bundle, seal_artifact, write_bundle
+from contracts.bundle import read_bundle
 from contracts.errors import Misuse, Transient
 from flows.batch import Batch, look, make, summary, write_report
 from flows.console import silent
 from serving.service import Service
 
 pytestmark = pytest.mark.timeout(180)
-TOYS = Path(__file__).parents[1] / "serving" / "toys"
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A bundle of serving's toy system."""
     with pytest.MonkeyPatch.context() as patch:
-        older = os.environ.get("VOXFACE_SYSTEMS_PATH", "")
-        patch.setenv("VOXFACE_SYSTEMS_PATH", os.pathsep.join(filter(None, [str(TOYS), older])))
-        from systems import catalogue
-
-        folder = tmp_path_factory.mktemp("toy")
-        system, parts, models = catalogue.get("loudmouth"), {}, {}
-        for stage in system.stages:
-            models[stage.name] = stage.preset("tiny").compute({n: models[n] for n in stage.needs}, [])
-            path = folder / "artifacts" / stage.name
-            for name in stage.networks:
-                models[stage.name][name].save_pretrained(path / name, safe_serialization=True)
-            lineage = Lineage(dataset="d" * 64, selection="e" * 64, parents={}, code="test", settings={})
-            seal_artifact(path, system.name, stage.name, lineage, {})
-            parts[stage.name] = path
-        write_bundle(folder / "bundle", system.name, "tiny", parts)
-        yield folder / "bundle"
+        patch.setenv(talker.PATH_VARIABLE, talker.systems_path())
+        yield talker.make_bundle(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +66,7 @@ def working(service: Service, renderer: Any) -> Iterator[list[int]]:
 
 
 def sound(path: Path, samples: int = 16_000) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pcm = (8000 * np.sin(np.arange(samples) / 11)).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(pcm.tobytes())
-    return path
+    return talker.write_sound(path, samples)
 
 
 def finder(bundle: Path) -> Callable[[str, str], Path]:

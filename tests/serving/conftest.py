@@ -8,17 +8,14 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from toys import talker
 
-from contracts.bundle import Lineage, seal_artifact, write_bundle
 from serving.ledger import Ledger, sqlite_url
 
-TOYS = Path(__file__).parent / "toys"
 POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's
 
 
@@ -27,8 +24,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The folder of toys is among the systems, here and in Ray's workers; what is published is signed by a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOXFACE_CREDENTIALS", str(tmp_path_factory.mktemp("credentials")))
-        older = os.environ.get("VOXFACE_SYSTEMS_PATH", "")
-        patch.setenv("VOXFACE_SYSTEMS_PATH", os.pathsep.join(filter(None, [str(TOYS), older])))
+        patch.setenv(talker.PATH_VARIABLE, talker.systems_path())
         yield
 
 
@@ -45,51 +41,14 @@ def movie() -> Callable[[bytes], bytes]:
 
 @pytest.fixture(scope="session")
 def unsigned() -> Callable[[Path], bytes]:
-    """Reads an mp4 without the box of its credentials, which are salted: the same video never has the same twice."""
-
-    def read(path: Path) -> bytes:
-        data, kept, at = path.read_bytes(), b"", 0
-        while at < len(data):
-            length = int.from_bytes(data[at : at + 4], "big")
-            if data[at + 4 : at + 8] != b"uuid":
-                kept += data[at : at + length]
-            at += length
-        return kept
-
-    return read
+    """Reads an mp4 without the box of its credentials."""
+    return talker.unsigned
 
 
 @pytest.fixture(scope="session")
 def make_bundle(toys: None) -> Callable[..., Path]:
     """Writes a bundle of the toy; ``change`` may alter its networks (a dict by stage) before they are stored."""
-
-    def make(folder: Path, change: Callable[[dict], None] | None = None) -> Path:
-        from systems import catalogue
-
-        system = catalogue.get("loudmouth")
-        models: dict = {}
-        for stage in system.stages:
-            models[stage.name] = stage.preset("tiny").compute({n: models[n] for n in stage.needs}, [])
-        if change is not None:
-            change(models)
-        parts, digests = {}, {}
-        for stage in system.stages:
-            path = folder / "artifacts" / stage.name
-            for name in stage.networks:
-                models[stage.name][name].save_pretrained(path / name, safe_serialization=True)
-            lineage = Lineage(
-                dataset="d" * 64,
-                selection="e" * 64,
-                parents={n: digests[n] for n in stage.needs},
-                code="test",
-                settings={"preset": "tiny"},
-            )
-            digests[stage.name] = seal_artifact(path, system.name, stage.name, lineage, {}).digest
-            parts[stage.name] = path
-        write_bundle(folder / "bundle", system.name, "tiny", parts)
-        return folder / "bundle"
-
-    return make
+    return talker.make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -106,21 +65,8 @@ def own_bundle(bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a sound that swells three times a second, peaking at ``peak``: a wav of int16."""
-
-    def write(name: str, samples: int, *, rate: int = 16_000, channels: int = 1, peak: float = 0.5) -> Path:
-        t = np.arange(samples) / rate
-        sound = peak * np.sin(2 * np.pi * 220 * t) * np.abs(np.sin(2 * np.pi * 1.5 * t))
-        pcm = np.repeat((sound * 32767).astype("<i2")[:, None], channels, axis=1)
-        path = tmp_path / name
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(channels)
-            file.setsampwidth(2)
-            file.setframerate(rate)
-            file.writeframes(pcm.tobytes())
-        return path
-
-    return write
+    """Writes a sound (``talker.write_sound``) under a name."""
+    return lambda name, samples, **more: talker.write_sound(tmp_path / name, samples, **more)
 
 
 @pytest.fixture(scope="session")

@@ -359,6 +359,20 @@ def test_what_cannot_be_decoded_is_the_items_answer(door: Door, tmp_path: Path) 
     assert is_problem(door.client.get(f"{place}/items/0/video", headers=door.ada), 409, "BAD_CONTAINER")
 
 
+def test_a_fault_of_ours_is_told_to_the_ledger_and_not_to_strangers(door: Door, speech: Callable[..., Path]) -> None:
+    place = door.submit(speech("loud.wav", 8_000, peak=1.0)).headers["location"]
+    door.work()
+    item = door.client.get(f"{place}/items/0", headers=door.ada).json()
+    answer = door.client.get(f"{place}/items/0/video", headers=door.ada)
+    assert is_problem(answer, 409, "INTERNAL")
+    assert (item["state"], item["code"]) == ("failed", "INTERNAL")
+    for told in (item["detail"], answer.json()["detail"]):
+        assert "fault of the program" in told
+        assert not {"RuntimeError", "toy", ".py", str(door.service.root)} & set(told.replace(":", " ").split())
+    with door.service.ledger.reading() as connection:
+        assert "the toy cannot bear" in connection.scalar(select(executions.c.detail))
+
+
 def test_cancel_and_delete(door: Door, speech: Callable[..., Path], tmp_path: Path) -> None:
     place = door.submit(speech("talk.wav", 16_000)).headers["location"]
     assert door.client.post(f"{place}/cancel", headers=door.ada).json()["state"] == "cancelled"

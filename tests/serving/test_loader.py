@@ -13,7 +13,8 @@ import pytest
 from contracts.bundle import BUNDLE_FILE, Bundle
 from contracts.errors import Corrupt, Misuse
 from contracts.files import sha256_file
-from serving.loader import check_bundle, load_pipeline, stored_shapes
+from serving.loader import check_bundle, load_pipeline
+from serving.weights import check_finite, stored_shapes
 from systems.base import Request
 
 WEIGHTS = "mouth/gain/diffusion_pytorch_model.safetensors"
@@ -56,7 +57,7 @@ def test_batch_of_two_is_two_of_one(bundle: Path) -> None:
         assert len(alone) == round(25 * len(request.audio) / 16_000)
 
 
-def test_edited_file_is_named_with_both_digests(own_bundle: Path) -> None:
+def test_b34_edited_file_is_named_with_both_digests(own_bundle: Path) -> None:
     path = own_bundle / WEIGHTS
     expected = sha256_file(path)
     data = bytearray(path.read_bytes())
@@ -76,14 +77,14 @@ def test_missing_file(own_bundle: Path, name: str) -> None:
     assert caught.value.file == str(own_bundle / name)
 
 
-def test_extra_file(own_bundle: Path) -> None:
+def test_b34_extra_file(own_bundle: Path) -> None:
     (own_bundle / "mouth" / "gain" / "extra.json").write_text("{}")
     with pytest.raises(Corrupt, match=r"extra\.json: is not in the manifest"):
         check_bundle(own_bundle)
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.pt", "weights.pkl", "code.py"])
-def test_no_file_that_could_carry_code(own_bundle: Path, name: str) -> None:
+def test_b34_no_file_that_could_carry_code(own_bundle: Path, name: str) -> None:
     (own_bundle / "mouth" / "gain" / name).write_bytes(pickle.dumps([1]))
     with pytest.raises(Corrupt, match=name):
         check_bundle(own_bundle)
@@ -130,7 +131,7 @@ def test_no_bundle(tmp_path: Path) -> None:
         load_pipeline(tmp_path)
 
 
-def test_unknown_system_is_not_imported(own_bundle: Path) -> None:
+def test_b34_unknown_system_is_not_imported(own_bundle: Path) -> None:
     path = own_bundle / BUNDLE_FILE
     values = json.loads(path.read_text())
     for stage in values["stages"].values():
@@ -153,12 +154,48 @@ def test_stage_left_out(own_bundle: Path) -> None:
         load_pipeline(own_bundle)
 
 
-def test_weights_that_are_not_finite(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+def test_b34_weights_that_are_not_finite(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
     def spoil(models: dict) -> None:
         models["face"]["canvas"].mean[0, 3, 4] = float("nan")
 
     with pytest.raises(Corrupt, match="mean is not finite"):
         load_pipeline(make_bundle(tmp_path, spoil))
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_every_type_of_weight_is_looked_at(tmp_path: Path, kind: str, value: float) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    weights = torch.linspace(-60_000, 60_000, 5_000).to(getattr(torch, kind))
+    save_file({"a": torch.arange(3), "b": weights}, tmp_path / "fine.safetensors")
+    check_finite(tmp_path / "fine.safetensors")
+    weights[-1] = value
+    save_file({"a": torch.arange(3), "b": weights}, tmp_path / "spoilt.safetensors")
+    with pytest.raises(Corrupt, match="b is not finite"):
+        check_finite(tmp_path / "spoilt.safetensors")
+
+
+@pytest.mark.parametrize("key", ["auto_map", "custom_pipelines", "trust_remote_code"])
+def test_b34_a_config_that_names_code_to_import(own_bundle: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from systems import catalogue
+
+    monkeypatch.setattr(catalogue, "get", lambda name: pytest.fail("the system was imported"))
+    path = own_bundle / "mouth" / "gain" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inner": [{key: {"AutoModel": "code--modeling.Net"}}]}))
+    reseal(own_bundle)  # whoever forged it also mended the digests
+    with pytest.raises(Corrupt, match=f"config.json: {key!r} names code") as caught:
+        load_pipeline(own_bundle)
+    assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]"])
+def test_b34_a_config_that_is_none(own_bundle: Path, text: str) -> None:
+    (own_bundle / "mouth" / "gain" / "config.json").write_text(text)
+    reseal(own_bundle)
+    with pytest.raises(Corrupt, match=r"config\.json"):
+        check_bundle(own_bundle)
 
 
 def test_weight_missing_from_its_file(own_bundle: Path) -> None:
@@ -171,7 +208,7 @@ def test_weight_missing_from_its_file(own_bundle: Path) -> None:
         load_pipeline(own_bundle)
 
 
-def test_weight_of_another_shape(own_bundle: Path) -> None:
+def test_b34_weight_of_another_shape(own_bundle: Path) -> None:
     import torch
     from safetensors.torch import save_file
 

@@ -52,6 +52,18 @@ def test_oldest_first_and_each_to_one_holder(ledger: Ledger) -> None:
     assert first[0].job.seed == 0
 
 
+def test_f34_nothing_waits_for_a_clock_that_was_set_back(ledger: Ledger, clock: Any) -> None:
+    digests = fill(ledger, 2)
+    queue = Queue(ledger)
+    held, put_off = queue.claim(BUNDLE, "one", 2)
+    queue.again(put_off, "Transient")
+    clock.now -= 3600
+    assert {claim.digest for claim in queue.claim(BUNDLE, "two", 4)} == {held.digest}  # it died, for all one can know
+    assert [claim.digest for claim in queue.claim(BUNDLE, "two", 4)] == digests[1:]
+    assert queue.claim(BUNDLE, "two", 4) == []
+    assert not queue.finish(held, result(held.digest))
+
+
 def test_a_holder_that_falls_silent_loses_its_claim(ledger: Ledger, clock: Any) -> None:
     (digest,) = fill(ledger, 1)
     queue = Queue(ledger)
