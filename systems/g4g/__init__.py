@@ -4,6 +4,7 @@ from systems.base import System
 from systems.g4g.dubbing import G4GStage
 from systems.g4g.pipeline import G4GPipeline
 from systems.g4g.sync_expert import SyncExpertStage
+from systems.g4g.tables import TABLES
 
 SYSTEM = System(
     name="g4g",
@@ -12,5 +13,6 @@ SYSTEM = System(
     stages=(SyncExpertStage, G4GStage),
     inputs=frozenset({"audio", "video"}),
     pipeline=G4GPipeline,
+    tables=TABLES,
     proof={"sync_expert": {"steps": 300}, "g4g": {"steps": 400}},
 )

@@ -221,11 +221,7 @@ class G4GStage(TrainedStage):
         return contact_sheet([torch.nn.functional.pad(row, (0, row.shape[-2] - row.shape[-1])) for row in rows])
 
     def _dub(self, model: nn.ModuleDict, batch: Batch) -> tuple[Dubbed, Tensor]:
-        """The frames [B * 5] dubbed with their own sound, and l_r [B * 5, d]."""
-        real, references = face_of(batch["frames"]), face_of(batch["references"])
-        known = model["generator"].know(references, landmarks_of(batch["reference_landmarks"][:, 0])).repeat(WINDOW)
-        mel = mel_windows(batch["audio"])[:, SHIFTS : SHIFTS + WINDOW]
-        return model["generator"](real.flatten(0, 1), known, mel.flatten(0, 1)), known.l_r
+        return dub(model["generator"], batch)
 
     def _perceptual(self, model: nn.ModuleDict, face: Tensor, real: Tensor) -> Tensor:
         if "vgg19" in model:
@@ -248,11 +244,7 @@ class G4GStage(TrainedStage):
         return (seen + model["inter"](made.aligned[pick], made.a[pick], others)) / 2
 
     def _embed(self, model: nn.ModuleDict, batch: Batch, face: Tensor) -> tuple[Tensor, Tensor]:
-        """What the expert sees in five frames [B, e], and hears about their middle at each shift [B, 13, e]."""
-        expert: SyncExpert = model["sync_expert"]["sync_expert"]
-        rest = expert.frames(mouth_of(face_of(batch["references"]))).mean(1)
-        v = expert.see(expert.frames(mouth_of(face)), rest)[:, 0]
-        return v, expert.hear(batch["audio"])[:, 2:-2]
+        return look_and_listen(model["sync_expert"]["sync_expert"], batch, face)
 
     def _told(self, model: nn.ModuleDict, batch: Batch, face: Tensor) -> Tensor:
         """Share of the out-of-sync sounds that the expert finds to fit less than the right one, [B]."""
@@ -260,6 +252,21 @@ class G4GStage(TrainedStage):
         scores = (v[:, None] * a).sum(-1)
         others = torch.stack([scores[:, SHIFTS + shift] for shift in OUT_OF_SYNC], 1)
         return (scores[:, SHIFTS, None] > others).to(v).mean(1)
+
+
+def dub(generator: G4GGenerator, batch: Batch) -> tuple[Dubbed, Tensor]:
+    """The frames [B * 5] of a batch dubbed with their own sound, and l_r [B * 5, d]."""
+    real, references = face_of(batch["frames"]), face_of(batch["references"])
+    known = generator.know(references, landmarks_of(batch["reference_landmarks"][:, 0])).repeat(WINDOW)
+    mel = mel_windows(batch["audio"])[:, SHIFTS : SHIFTS + WINDOW]
+    return generator(real.flatten(0, 1), known, mel.flatten(0, 1)), known.l_r
+
+
+def look_and_listen(expert: SyncExpert, batch: Batch, face: Tensor) -> tuple[Tensor, Tensor]:
+    """What the expert sees in five faces [B, 5, 3, H, W], [B, e], and hears at each shift [B, 13, e]."""
+    rest = expert.frames(mouth_of(face_of(batch["references"]))).mean(1)
+    v = expert.see(expert.frames(mouth_of(face)), rest)[:, 0]
+    return v, expert.hear(batch["audio"])[:, 2:-2]
 
 
 def masked_l1(a: Tensor, b: Tensor, under: Tensor) -> Tensor:
@@ -274,7 +281,11 @@ def _judge(model: nn.ModuleDict, faces: Tensor) -> list[Tensor]:
     return [model["critic_frame"](mouths.flatten(0, 1)), model["critic_clip"](mouths.flatten(1, 2))]
 
 
+def masked_error(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """Mean square of the difference of faces [B, n, 3, H, W] where ``mask`` [1, H, W] is 1, [B]."""
+    return ((a - b).square().mean((1, 2)) * mask[0]).sum((1, 2)) / mask.sum()
+
+
 def _psnr(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-    """Of faces [B, n, 3, H, W] where ``mask`` [1, H, W] is 1, dB, [B]; the range is 2."""
-    error = ((a - b).square().mean((1, 2)) * mask[0]).sum((1, 2)) / mask.sum()
-    return 10 * torch.log10(4 / error.clamp_min(1e-10))
+    """In dB, [B]; the range is 2."""
+    return 10 * torch.log10(4 / masked_error(a, b, mask).clamp_min(1e-10))
