@@ -11,7 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from systems.see_the_speaker.equalised import EqualConv
+from systems.common.equalised import EqualConv
 from systems.see_the_speaker.image_autoencoder import FuseUp
 from systems.see_the_speaker.warp import resize
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
+from systems.common.adversarial import Discriminator, discriminator_loss
 from systems.common.fidelity import bicubic_from_grid, psnr
 from systems.common.frozen import Frozen
 from systems.common.landmarks import pose_free_lips
 from systems.common.sheet import contact_sheet
 from systems.see_the_speaker.codebook import Codebook, HighResolutionDecoder, enlarge
-from systems.see_the_speaker.image_autoencoder import Discriminator
-from systems.see_the_speaker.image_losses import STAND_INS, discriminator_loss, image_losses
+from systems.see_the_speaker.image_losses import STAND_INS, image_losses
 from systems.see_the_speaker.motion_wrapping import Source, Wrapped, decode, read_motion, read_source, wrap
 from systems.see_the_speaker.warp import resize, warp
 

@@ -1,4 +1,4 @@
-"""Image encoder E_f and decoder of HRTF, after LIA (Wang et al. 2024), and the discriminator of eq. (17).
+"""Image encoder E_f and decoder of HRTF, after LIA (Wang et al. 2024).
 
 They are not conre's E_f and D_f, although the paper gives both the same letter.
 """
@@ -13,7 +13,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from systems.see_the_speaker.equalised import EqualConv
+from systems.common.equalised import EqualConv
 
 
 class ResDown(nn.Module):
@@ -103,18 +103,3 @@ class ImageDecoder(ModelMixin, ConfigMixin):
             x = up(x, skip)
         painted = self.paint(x)
         return warped + painted if self.config.copy_image else painted
-
-
-class Discriminator(nn.Module):
-    """D of eq. (17): convolutions with stride two down to a map of logits, one per patch."""
-
-    def __init__(self, channels: Sequence[int] = (16, 32, 64)) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for a, b in zip((3, *channels), channels):
-            layers += [EqualConv(a, b, 3, stride=2), nn.LeakyReLU(0.2)]
-        self.body = nn.Sequential(*layers, EqualConv(channels[-1], 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Images [B, 3, S, S] -> logits [B, 1, s, s]; above 0: taken for a photograph."""
-        return self.body(image)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from systems.base import Losses
+from systems.common.adversarial import generator_loss
 from systems.see_the_speaker.warp import resize
 
 STAND_INS = ("VGG19 -> conre.face_encoder",)  # the loss network of eq. (16) when VGG19's weights are absent
@@ -40,13 +40,6 @@ def image_losses(
         total, terms = total + weight_vgg * l_vgg, terms | {"l_vgg": l_vgg}
     if weight_adv:
         logits = discriminator(result[:judged] if judged else result)
-        l_adv = F.softplus(-logits).mean()  # eq. (17), §III-B1: -log(sigmoid(logit))
+        l_adv = generator_loss(logits)  # eq. (17), §III-B1
         total, terms = total + weight_adv * l_adv, terms | {"l_adv": l_adv}
     return Losses(total, {name: term.detach() for name, term in terms.items()})
-
-
-def discriminator_loss(discriminator: Any, target: Tensor, result: Tensor) -> Losses:
-    """What D learns: photographs above 0, results below.  # not in the paper: D's own loss (Goodfellow's)"""
-    real, fake = discriminator(target), discriminator(result.detach())
-    total = F.softplus(-real).mean() + F.softplus(fake).mean()
-    return Losses(total, {"real": real.detach().mean(), "fake": fake.detach().mean()})

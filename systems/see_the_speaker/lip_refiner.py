@@ -8,8 +8,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from systems.common.equalised import EqualConv, EqualLinear
 from systems.common.landmarks import HEAD_FRAME, place_lips
-from systems.see_the_speaker.equalised import EqualConv, EqualLinear
 
 LIP_POINTS = 40  # the outer ring of 20, then the inner
 MOUTH_PIXELS = (12, 18)  # rows, columns

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
+from systems.common.adversarial import Discriminator, discriminator_loss
 from systems.common.frozen import Frozen
 from systems.common.landmarks import head_frame, lip_mask, pose_free_lips
 from systems.common.sheet import contact_sheet
-from systems.see_the_speaker.image_autoencoder import Discriminator, ImageDecoder, ImageEncoder
-from systems.see_the_speaker.image_losses import STAND_INS, discriminator_loss, image_losses
+from systems.see_the_speaker.image_autoencoder import ImageDecoder, ImageEncoder
+from systems.see_the_speaker.image_losses import STAND_INS, image_losses
 from systems.see_the_speaker.lip_refiner import LipGuider, LipRefiner
 from systems.see_the_speaker.motion_wrapper import CodeEncoder, MotionWrapper
 from systems.see_the_speaker.motion_wrapping import (

@@ -11,8 +11,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from systems.see_the_speaker.equalised import EqualConv, EqualLinear
-from systems.see_the_speaker.style_blocks import StyleBlock
+from systems.common.equalised import EqualConv, EqualLinear
+from systems.common.style_blocks import StyleBlock
 
 PLACE_GAIN = 16.0  # places move by a fiftieth of the picture, averages are of unit size
 

@@ -1,7 +1,7 @@
 """Layers with equalised learning rate (Karras et al. 2018), as LIA and StyleGAN2 use them.
 
-The learning rate 2e-3 of §IV-E belongs to such layers: weights are of unit size and scaled when used, so
-that one step of Adam changes the output of a wide layer no more than that of a narrow one.
+Weights are of unit size and scaled when used, so that one step of Adam changes the output of a wide layer no
+more than that of a narrow one: rates such as 2e-3 belong to these layers.
 """
 
 from __future__ import annotations

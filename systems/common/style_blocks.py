@@ -1,4 +1,4 @@
-"""StyleGAN2's style block (Karras et al. 2020), of which the flow generator is built (§IV-D)."""
+"""StyleGAN2's style block (Karras et al. 2020): convolutions that a vector modulates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from systems.see_the_speaker.equalised import EqualLinear
+from systems.common.equalised import EqualLinear
 
 
 class ModulatedConv(nn.Module):
