@@ -1,0 +1,30 @@
+"""The image losses of eq. (5), shared by both stages that train G."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from systems.common.adversarial import generator_loss
+from systems.common.losses import detached_features, feature_distance
+
+STAND_INS = ("VGG19 -> av_prior.identity_encoder",)  # whose features L_VGG compares
+
+
+def reconstruction_losses(
+    image: Tensor, made: Tensor, identity_encoder: Any, discriminator: Any, *, weight_vgg: float, weight_gan: float
+) -> dict[str, Tensor]:
+    """L_L1, and as far as their weights are not zero L_VGG and L_GAN, of ``made`` beside ``image``.
+
+    Both [B, 3, S, S] in [-1, 1]. Gradients reach the picture, not the loss networks.
+    """
+    losses = {"l1": (image - made).abs().mean()}  # L_L1 of eq. (5), §3.1
+    if weight_vgg:
+        with torch.no_grad():
+            wanted = identity_encoder.features(image)
+        losses["vgg"] = feature_distance(detached_features(identity_encoder, made), wanted).mean()
+    if weight_gan:
+        losses["gan"] = generator_loss(discriminator(made))
+    return losses
