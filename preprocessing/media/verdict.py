@@ -19,12 +19,12 @@ def judge(log: str, status: int, found: Probe, *, whole: bool, place: str = "") 
     """Frames decoded by kind of stream; raises unless ffmpeg ended cleanly and a ``whole`` file gave every picture.
 
     Neither is enough alone: a cut file may end without an error, and a damaged one may give every frame.
-    ``place`` is where in the file that was, to be told with the cause.
+    ``place`` is where in the file that was, to be told with the cause where no decoder counted a fault.
     Raises ``Reject``: DECODE_ERROR or TRUNCATED.
     """
     counts = COUNTS.findall(log)
     if status != 0 or not counts or any(int(errors) for _, _, errors in counts):
-        raise Reject(Reason.DECODE_ERROR, place + _cause(log, status))
+        raise Reject(Reason.DECODE_ERROR, (_place(counts, found) or place) + _cause(log, status))
     decoded = {kind: int(frames) for kind, frames, _ in counts}
     if whole and found.video is not None:
         expected = found.video.packets - found.video.discarded
@@ -41,6 +41,15 @@ def check_sound(sound: np.ndarray, length: int) -> None:
         )
     if not np.isfinite(sound).all():  # ffmpeg passes them on
         raise Reject(Reason.NON_FINITE, f"{np.count_nonzero(~np.isfinite(sound))} samples of sound are not finite")
+
+
+def _place(counts: list[tuple[str, str, str]], found: Probe) -> str:
+    """How far the stream came whose decoder failed: how far the other did depends on what else the machine does."""
+    for kind, frames, errors in counts:
+        track, of = (found.video, "") if kind == "video" else (found.audio, " of sound")
+        if int(errors) and track is not None:
+            return f"after {frames} of {track.packets - track.discarded} frames{of}: "
+    return ""
 
 
 def _cause(log: str, status: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from faults.kills import FEW
-from faults.material import complete, digests, leftovers
+from faults.material import complete, digests, leftovers, until
 from faults.row import Figure, Skip
 
 from contracts.errors import Transient
@@ -65,7 +65,8 @@ class FailingDisk:
     def fail(self) -> None:
         """From now on the kernel answers EIO where the second half is read."""
         os.truncate(self._image, self._lost)
-        self._forget()
+        if not until(self._broken, 10):
+            raise RuntimeError("memory still holds the whole file: the disk is not asked")
 
     def mend(self) -> None:
         """The disk is as it was."""
@@ -76,6 +77,17 @@ class FailingDisk:
 
     def close(self) -> None:
         subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def _broken(self) -> bool:
+        """Whether reading the file to its end is refused; what memory holds of it may take several tries to drop."""
+        self._forget()
+        try:
+            with self.path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                file.read()
+        except OSError:
+            return True
+        return False
 
     def _forget(self) -> None:
         """Drop what memory holds of the file, so that the disk is asked."""

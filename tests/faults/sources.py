@@ -128,7 +128,7 @@ def fail_while_reading(folder: Path, count: int) -> Figure:
     A decoder takes the missing half for damage, or raises: neither may become the clip's fault, or ours.
     """
     record_clips(folder / "clips", 1)
-    tools, told, same = Tools(), 0, 0
+    tools, told, same, others = Tools(), 0, 0, list[str]()
     for trial in range(count):
         name = list(DECODERS)[trial % len(DECODERS)]
         disk = FailingDisk(folder / f"disk-{trial}", folder / "clips" / name)
@@ -140,16 +140,22 @@ def fail_while_reading(folder: Path, count: int) -> Figure:
             assert right[1][0]["state"] == "kept", right[1]
             if trial // len(DECODERS) % 2:
                 disk.fail()
+            ended = "not at all"
             try:
                 with failing_before(DECODERS[name], disk), mock.patch.object(places, "WAIT_S", 0.01):
-                    build_row(planned, disk.folder, tools, SETTINGS)
+                    ended = str(build_row(planned, disk.folder, tools, SETTINGS)[1][0])
             except Transient as error:
-                told += str(error).startswith(f"{disk.path} cannot be read: Input/output error: look at its disk")
+                ended = str(error)
+            if ended.startswith(f"{disk.path} cannot be read: Input/output error: look at its disk"):
+                told += 1
+            else:
+                others.append(f"{name}: {ended[:300]}")
             disk.mend()
             same += build_row(planned, disk.folder, tools, SETTINGS) == right
         finally:
             disk.close()
     said = f"stopped, naming the file {told}/{count}; well again, the same sample {same}/{count}"
+    said += "".join(f"; {other}" for other in others[:1])
     return Figure(said, told == same == count)
 
 

@@ -184,6 +184,21 @@ def test_order_of_reasons(ffmpeg):
     assert outcome(path, Limits(shortest_s=60)) == Reason.NO_AUDIO
 
 
+def test_a_fault_is_told_in_the_same_words_each_time(talking):
+    """Zeros in the middle, at which the sound's decoder fails; the pictures' goes on until it is ended."""
+    data = bytearray((path := talking("x.mp4", more=("-c:v", "mpeg4"))).read_bytes())
+    middle = data.index(b"mdat") + 4 + len(data) // 2
+    data[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(data)
+    found, told = probe(path), set()
+    for pause in (0.0, 0.0, 0.1, 0.2):
+        with decode(found) as decoding, pytest.raises(Reject) as refused:
+            [time.sleep(pause) for _ in decoding]
+        told.add(refused.value.detail)
+    assert len(told) == 1
+    assert "frames of sound: " in told.pop()
+
+
 # A child of its own is what a hang leaves behind, unless the whole group goes. It also tries to write a file.
 HANG = """#!{python}
 import subprocess, sys, time
