@@ -34,6 +34,7 @@ class Shot:
     matrices: np.ndarray | None = None  # [T, 2, 3], crop from source
     references: np.ndarray | None = None  # uint8 [k, S, S, 3]
     landmarks: np.ndarray | None = None  # float32 [k, 478, 2], 0..1 of the crop
+    points: np.ndarray | None = None  # float32 [T, 478, 2], the same of all frames
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class Gathered:
     frames: list[np.ndarray]  # uint8 [H, W, 3]
     crops: np.ndarray | None = None  # uint8 [n, S, S, 3]
     matrices: np.ndarray | None = None  # [n, 2, 3]
+    points: np.ndarray | None = None  # float32 [n, 478, 2], 0..1 of the crops
 
 
 class Footage:
     """A video watched once, then decoded anew as often as its frames are asked for: memory holds no pictures.
 
-    What stays is 48 bytes a frame, and each shot's references.
+    What stays is 4 kB a frame, landmarks for the most part, and each shot's references.
     """
 
     def __init__(self, path: Path, shots: list[Shot], side: int, limits: Limits, end_s: float | None) -> None:
@@ -90,9 +92,11 @@ class Footage:
         if not shot.there[start]:
             return Gathered(shot, frames)
         assert shot.matrices is not None
-        matrices = shot.matrices[start : start + len(held)]
+        assert shot.points is not None
+        part = slice(start, start + len(held))
+        matrices = shot.matrices[part]
         crops = np.stack([picture.warped(m, self.side) for picture, m in zip(held, matrices, strict=True)])
-        return Gathered(shot, frames, crops, matrices)
+        return Gathered(shot, frames, crops, matrices, shot.points[part])
 
 
 def watch(
@@ -141,8 +145,8 @@ def _shot(span: Clip, number: int, side: int, references: int, limits: Limits) -
     seen = np.flatnonzero(span.found)
     chosen = seen[np.linspace(0, len(seen) - 1, references).round().astype(int)]
     crops = np.stack([span.pockets.crop(int(t), matrices[t], side) for t in chosen])
-    landmarks = apply(matrices[chosen], points[chosen], side)[..., :2]
-    return Shot(number, _held(span.found), matrices, crops, np.ascontiguousarray(landmarks))
+    landmarks = np.ascontiguousarray(apply(matrices, points, side)[..., :2])
+    return Shot(number, _held(span.found), matrices, crops, landmarks[chosen], landmarks)
 
 
 def _held(found: np.ndarray) -> np.ndarray:

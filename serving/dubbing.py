@@ -40,7 +40,7 @@ class Dubbing:
             shot = part.shot
             assert shot.references is not None
             assert shot.landmarks is not None
-            yield Faces(self._read - len(part.frames), part.crops, shot.references, shot.landmarks)
+            yield Faces(self._read - len(part.frames), part.crops, shot.references, shot.landmarks, part.points)
 
     def put(self, chunk: Chunk) -> None:
         """Paste dubbed faces into the frames they are of. Raises ``RuntimeError`` for others than were asked for."""

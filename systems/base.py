@@ -251,13 +251,15 @@ class Faces:
 
     ``crops`` uint8 [n, S, S, 3] of frames ``first`` to ``first + n``, aligned like stored crops, S the pipeline's
     ``crop_side``. ``references`` uint8 [k, S, S, 3] and their ``landmarks`` float32 [k, 478, 2] in 0..1 show the same
-    person at other moments: k is the pipeline's ``references``; the same arrays for a whole shot.
+    person at other moments: k is the pipeline's ``references``; the same arrays for a whole shot. ``points``
+    float32 [n, 478, 2] are the landmarks of the crops themselves.
     """
 
     first: int
     crops: np.ndarray
     references: np.ndarray
     landmarks: np.ndarray
+    points: np.ndarray | None = None
 
 
 @dataclass

@@ -31,6 +31,7 @@ class AutoencoderSettings(StageSettings):
     learning_rate: float = 3.6e-5  # latent-diffusion: 4.5e-6 per item of the batch
     weight_square: float = 0.0
     weight_code: float = 1.0  # latent-diffusion: of the codebook's loss; 1e-6 for kl
+    colours: float = 0.0  # how far training changes brightness and contrast of each channel; mirrors half the faces too
 
 
 class Autoencoder(TrainedStage):
@@ -49,6 +50,7 @@ class Autoencoder(TrainedStage):
             learning_rate=3e-4,
             weight_square=4.0,
             weight_code=1e-6,
+            colours=0.4,
             warmup=200,
             schedule="cosine",
             validate_every=2000,
@@ -66,6 +68,7 @@ class Autoencoder(TrainedStage):
             learning_rate=2e-3,
             weight_square=4.0,
             weight_code=1e-6,
+            colours=0.4,
             warmup=10,
             schedule="cosine",
         ),
@@ -102,6 +105,8 @@ class Autoencoder(TrainedStage):
     def loss(self, model: nn.ModuleDict, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
         """Absolute and squared error of the pixels, and what keeps the latent in order."""
         s, image = self.settings, batch["frames"][:, 0]
+        if s.colours:  # not in the paper: few faces have few colours
+            image = recolour(image, s.colours, rng)
         result, order = model["autoencoder"].reconstruct(image, rng)
         error = result - image
         absolute, square = error.abs().mean(), error.square().mean()
@@ -124,3 +129,12 @@ class Autoencoder(TrainedStage):
         image, autoencoder = batch["frames"][:8, 0], model["autoencoder"]
         result = autoencoder.decode(autoencoder.encode(image))
         return contact_sheet([image, result, bicubic_from_grid(image, image.shape[-1] // autoencoder.factor)])
+
+
+def recolour(image: Tensor, amount: float, rng: torch.Generator) -> Tensor:
+    """Pictures [B, 3, S, S], half of them mirrored, each channel's contrast and brightness changed, within [-1, 1]."""
+    items = len(image)
+    scale, shift = ((torch.rand(items, 6, generator=rng) * 2 - 1) * amount).to(image).chunk(2, 1)
+    mirrored = (torch.rand(items, generator=rng) < 0.5).to(image.device)[:, None, None, None]
+    image = torch.where(mirrored, image.flip(-1), image)
+    return (image * (1 + scale[..., None, None]) + shift[..., None, None]).clamp(-1, 1)

@@ -23,7 +23,7 @@ from systems.talkformer.appearance import Whole
 from systems.talkformer.completion import LandmarkCompletion, landmark_loss
 from systems.talkformer.denoiser import Denoiser
 from systems.talkformer.diffusion import Clip, add_noise, predict_noise, sample, spread_times
-from systems.talkformer.face_points import FacePoints, follow, join_points, split_points
+from systems.talkformer.face_points import FacePoints, follow, join_points, parts_of, split_points
 from systems.talkformer.latents import lower_half, mask_lower, put_below
 from systems.talkformer.marks import draw_points
 from systems.talkformer.moments import Moments
@@ -236,16 +236,21 @@ class TalkFormerStage(TrainedStage):
         """A row per item: template, masked with the completed landmarks, reference, what is made of them."""
         s, place = self.settings, self.settings.frames // 2
         batch = {name: values[:4] for name, values in batch.items()}
-        face, lip, jaw = self._complete(model, batch, 1)
-        _, clip = self._clip(model, batch, join_points(lip[:, 0], jaw[:, 0], face.pose[:, 0]))
+        full, _, clip = self.look(model, batch)
         noise = normal(item_generators(batch, rng), 1, *lower_half(clip.context).shape[1:])
         z = sample(model["denoiser"], clip, noise.expand(-1, s.frames, -1, -1, -1).flatten(0, 1).to(clip.context))
         made = decode(model, put_below(clip.context, z)).unflatten(0, (-1, s.frames))[:, place]
         true = batch["frames"][:, self._motion + place]
-        marked = draw_points(mask_lower(true), lip[:, 0, place], jaw[:, 0, place], face.pose[:, 0, place])
+        marked = draw_points(mask_lower(true), *parts_of(full[:, place]))
         return contact_sheet(
             list(torch.stack([true, marked, batch["references"][:, 0], put_below(true, lower_half(made))], 1))
         )
+
+    def look(self, model: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Tensor, Clip]:
+        """The completed faces [B, L, 131, 2] of the frames with pictures, their standardised latents, and the clip."""
+        face, lip, jaw = self._complete(model, batch, 1)
+        full = join_points(lip[:, 0], jaw[:, 0], face.pose[:, 0])
+        return full, *self._clip(model, batch, full)
 
     @property
     def _first(self) -> int:

@@ -49,6 +49,9 @@ def test_the_face_is_found_in_its_shot_and_nowhere_else(footage: Footage) -> Non
     assert shot.landmarks.shape == (5, 478, 2)
     eyes = shot.landmarks[:, [33, 133, 362, 263]].mean(1)
     assert np.abs(eyes - (0.5, 0.42)).max() < 0.03, "references are not aligned as stored crops are"
+    assert shot.points is not None
+    assert shot.points.shape == (FACE, 478, 2)
+    assert np.array_equal(shot.points[0], shot.landmarks[0]), "references are evenly spread, the first frame among them"
 
 
 def test_frames_are_the_decoder_s_and_begin_again(footage: Footage, video: Path) -> None:
@@ -61,6 +64,11 @@ def test_frames_are_the_decoder_s_and_begin_again(footage: Footage, video: Path)
     assert len(frames) == total
     assert all(np.array_equal(frame, true[t % footage.count]) for t, frame in enumerate(frames))
     assert max(len(part.frames) for part in parts) <= 8, "memory must not grow with the length"
+    for part in parts:
+        if part.points is not None:
+            eyes = part.points[:, [33, 133, 362, 263]].mean(1)
+            assert len(part.points) == len(part.frames)
+            assert np.abs(eyes - (0.5, 0.42)).max() < 0.05, "points are not those of the crops"
     with_face = [part.crops is not None for part in parts for _ in part.frames]
     assert with_face == [t % footage.count < FACE for t in range(total)]
     assert footage.untouched(total) == total - sum(with_face)
