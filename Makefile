@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers prove hostile faults fuzz bench bench-scale nodes clock
+.PHONY: help setup run test check format papers prove hostile faults faults-train fuzz bench bench-scale nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -19,6 +19,7 @@ help:
 	@echo "             on these people, else on the corpus that VOXFACE_CORPUS names, else on the demo corpus"
 	@echo "campaigns    each prints a line per row with its figure and its target, and fails where one is missed:"
 	@echo "             make hostile (bad input) | faults (kills, full disks, damage) | fuzz | nodes (a cluster's shards)"
+	@echo "             make faults-train (training killed, damaged, poisoned)"
 	@echo "             make clock (sound against pictures, for every rate and container)"
 	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
@@ -69,6 +70,9 @@ hostile: setup
 
 faults: setup
 	@$(CAMPAIGN) tests/faults/campaign.py
+
+faults-train: setup
+	@$(CAMPAIGN) tests/faults_train/campaign.py
 
 fuzz: setup
 	@$(CAMPAIGN) tests/fuzz/campaign.py

@@ -22,6 +22,7 @@ def worth_a_retry(task: Any, run: Any, state: Any) -> bool:
 RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": [2, 10],
+    "retry_jitter_factor": 0.5,  # many that failed together do not come back together
     "retry_condition_fn": worth_a_retry,
     "persist_result": False,
 }

@@ -6,6 +6,7 @@ Example: .venv/bin/python tests/faults/campaign.py --only F1,F8 --quick
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import multiprocessing
 import os
@@ -39,10 +40,10 @@ class Told:
     skipped: str = ""
 
 
-def main() -> int:
-    from faults.rows import ROWS
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(name: str = "faults", matrix: str = "faults.rows", told: str | None = __doc__) -> int:
+    """Measure rows of ``matrix``, a module with ``ROWS``; the exit code: 3 where a target was missed."""
+    ROWS = importlib.import_module(matrix).ROWS
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="F1,F8", help="these rows: by number, or whole, as F1-ingest")
     parser.add_argument("--quick", action="store_true", help="the counts of the tests, not the full ones")
     parser.add_argument("--lanes", type=int, default=LANES, help="rows at a time")
@@ -56,14 +57,14 @@ def main() -> int:
     chosen = [row for row in ROWS if not only or {row.id, row.id.partition("-")[0]} & only]
     folder = short_folder("vf-")
     try:
-        return measure(chosen, folder, arguments.quick, arguments.lanes)
+        return measure(name, matrix, chosen, folder, arguments.quick, arguments.lanes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(chosen: list[Row], folder: Path, quick: bool, lanes: int) -> int:
+def measure(name: str, matrix: str, chosen: list[Row], folder: Path, quick: bool, lanes: int) -> int:
     """Measure the rows; the exit code: 3 where a target was missed."""
-    board, told = Scoreboard("faults"), dict[str, Told]()
+    board, told = Scoreboard(name), dict[str, Told]()
     counts = {row.id: (row.few or 1) if quick else row.full for row in chosen}
     rank = {id: place for place, id in enumerate(SLOWEST_FIRST)}
     together = sorted((row for row in chosen if not row.alone), key=lambda row: rank.get(row.id, len(rank)))
@@ -73,7 +74,7 @@ def measure(chosen: list[Row], folder: Path, quick: bool, lanes: int) -> int:
             continue
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(width, context, initializer=prepare, initargs=(folder,)) as pool:
-            futures = {pool.submit(work, row.id, folder, counts[row.id]): row.id for row in rows}
+            futures = {pool.submit(work, matrix, row.id, folder, counts[row.id]): row.id for row in rows}
             for future in as_completed(futures):
                 told[futures[future]] = ended(future)
                 while printed < len(chosen) and chosen[printed].id in told:
@@ -96,11 +97,9 @@ def prepare(folder: Path) -> None:
     os.dup2(said, 2)  # libraries, too, write about it
 
 
-def work(id: str, folder: Path, count: int) -> Told:
+def work(matrix: str, id: str, folder: Path, count: int) -> Told:
     """Measure one row, in a process for it."""
-    from faults.rows import ROWS
-
-    row = next(row for row in ROWS if row.id == id)
+    row = next(row for row in importlib.import_module(matrix).ROWS if row.id == id)
     place, began = folder / id.replace("-", ""), time.monotonic()
     place.mkdir()
     try:
