@@ -22,6 +22,8 @@ from training.evaluate import Line, beside, judge, told
 from training.prove import Proof
 from training.validation import VALIDATING, Scores, generators, move, score
 
+DRAW_APART = 10_000  # between the seeds of two draws of windows
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -63,17 +65,22 @@ class Subject:
         torch.manual_seed(dropout)
         return rng
 
-    def batches(self, subset: Subset, *more: str) -> Iterator[Batch]:
-        """One pass over a subset, the same windows each time, with ``more`` fields than the stage asks for."""
+    def batches(self, subset: Subset, *more: str, draw: int = 0) -> Iterator[Batch]:
+        """One pass over a subset, the same windows each time, with ``more`` fields than the stage asks for.
+
+        Another ``draw`` takes other windows of the same clips; 0 those that validation has.
+        """
         view = self.stage.view
         reader = self.proof.reader(self.stage, subset, replace(view, fields=(*view.fields, *more)))
+        reader.seed += draw * DRAW_APART
         with torch.no_grad():
             for batch in reader.passes():
                 yield move(batch, self.proof.place.device)
 
-    def each(self, split: Subset, measure: Callable[[Batch], Tensor]) -> list[float]:
-        """A measure [B] of every batch, item by item."""
-        return [value for batch in self.batches(split) for value in measure(batch).double().cpu().tolist()]
+    def each(self, split: Subset, measure: Callable[[Batch], Tensor], draws: int = 1) -> list[float]:
+        """A measure [B] of every batch, item by item; the mean over ``draws`` windows of every clip."""
+        passes = (torch.cat([measure(batch) for batch in self.batches(split, draw=i)]) for i in range(draws))
+        return torch.stack([values.double().cpu() for values in passes]).mean(0).tolist()
 
     def claim(
         self,
