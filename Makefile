@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers prove hostile faults faults-train fuzz bench bench-scale nodes clock
+.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -20,6 +20,7 @@ help:
 	@echo "campaigns    each prints a line per row with its figure and its target, and fails where one is missed:"
 	@echo "             make hostile (bad input) | faults (kills, full disks, damage) | fuzz | nodes (a cluster's shards)"
 	@echo "             make faults-train (training killed, damaged, poisoned)"
+	@echo "             make faults-serve (the service: altered videos, signers that fail, clocks that are set)"
 	@echo "             make clock (sound against pictures, for every rate and container)"
 	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
@@ -73,6 +74,9 @@ faults: setup
 
 faults-train: setup
 	@$(CAMPAIGN) tests/faults_train/campaign.py
+
+faults-serve: setup
+	@$(CAMPAIGN) tests/outages/campaign.py
 
 fuzz: setup
 	@$(CAMPAIGN) tests/fuzz/campaign.py
