@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from preprocessing.costs import processor
 
 # What is timed, and the part it counts for. What none of them spends is "other" (arithmetic on points, the loop).
 PLACES = {
@@ -17,9 +18,11 @@ PLACES = {
     "probe": ("preprocessing.media:probe",),
     "decode": (
         "preprocessing.media.decode:Decoding.__init__",
-        "preprocessing.media.decode:Decoding._frame",
-        "preprocessing.media.decode:Decoding._finish",
         "preprocessing.media.decode:Decoding.close",
+        "preprocessing.media.quick:Quick.next",
+        "preprocessing.media.quick:Quick.finish",
+        "preprocessing.media.pipe:Piped.next",
+        "preprocessing.media.pipe:Piped.finish",
     ),
     "detect": tuple(f"preprocessing.faces:FaceFinder.{name}" for name in ("hog", "clahe", "cnn", "blaze")),
     "mesh": ("preprocessing.landmarks:FaceMesh.find", "preprocessing.landmarks:FaceMesh.reset"),
@@ -40,11 +43,8 @@ PLACES = {
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and of the children that have ended."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
+    """User and system time of this process, of the children that have ended, and of its decoders."""
+    return processor()
 
 
 class Meter:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from preprocessing.media.nursery import NURSERY
+
 
 class Cost(NamedTuple):
     """Seconds spent on one thing."""
@@ -49,9 +51,9 @@ class Costs:
 
 
 def processor() -> float:
-    """CPU seconds of this process and of its children that have ended and been waited for."""
+    """CPU seconds of this process, of its children that have ended and been waited for, and of its decoders."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return sum(each.ru_utime + each.ru_stime for each in used) + NURSERY.spent_s
 
 
 def peak_bytes() -> int:

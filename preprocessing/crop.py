@@ -112,6 +112,8 @@ def aligned_portrait(path: Path, side: int, limits: Limits | None = None, tools:
 
 def _smooth(values: np.ndarray) -> np.ndarray:
     """Gaussian over time, [T, D]; the ends lean on what there is."""
+    if len(values) == 1:
+        return values
     radius = int(3 * SMOOTH)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / SMOOTH) ** 2)
     padded = np.pad(values, ((radius, radius), (0, 0)))

@@ -53,17 +53,19 @@ class FaceMesh:
                 static_image_mode=False, max_num_faces=1, refine_landmarks=True
             )
         cv2.setNumThreads(1)
-        self._warm()
+        with quiet():  # it logs on its first picture, too
+            self._warm()
 
     def reset(self) -> None:
-        """Forget the frames seen."""
-        with quiet():
-            self._graph.reset()
+        """Forget the frames seen: in an empty picture the face is lost, in a second there is nothing to track.
+
+        The graph's own reset loads its networks anew, for 25 ms; the points that follow are the same, to the bit.
+        """
+        self._warm()
         self._warm()
 
     def _warm(self) -> None:
-        with quiet():  # it logs on its first picture, too; an empty one leaves nothing to track
-            self._graph.process(np.zeros((MESH_SIDE, MESH_SIDE, 3), np.uint8))
+        self._graph.process(np.zeros((MESH_SIDE, MESH_SIDE, 3), np.uint8))
 
     def find(self, image: np.ndarray) -> np.ndarray | None:
         """Points [478, 3] in pixels of ``image`` (uint8 RGB [S, S, 3]; z in pixels too), or ``None``."""

@@ -47,6 +47,10 @@ class Picture:
         """``image`` itself, or the picture of an RGB array."""
         return image if isinstance(image, Picture) else cls((image,))
 
+    def copy(self) -> Picture:
+        """A picture of its own, where this one's planes lie in memory that will be used again."""
+        return Picture(tuple(plane.copy() for plane in self.planes), self.matrix)
+
     @property
     def height(self) -> int:
         return int(self.planes[0].shape[0])
@@ -104,8 +108,8 @@ class Picture:
         if self.matrix is None:
             return warp(self.planes[0], matrix, (side, side))
         y, *colours = self.planes
-        halves = matrix.copy()  # between pixels of half the size: x = 2 c + 0.5 on both sides
-        halves[:, 2] = (matrix[:, :2].sum(axis=1) / 2 + matrix[:, 2] - 0.5) / 2
+        # between pixels of half the size: x = 2 c + 0.5 on both sides
+        halves = np.array([[a, b, ((a + b) / 2 + e - 0.5) / 2] for a, b, e in matrix.tolist()])
         half = (side // 2, side // 2)
         moved = (warp(y, matrix, (side, side)), *(warp(colour, halves, half, smooth=False) for colour in colours))
         return Picture(moved, self.matrix).rgb

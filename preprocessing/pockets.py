@@ -101,7 +101,9 @@ class Pockets:
             part, size = part.resized(*small.tolist()), small
         numbers = [self._spool.write(plane) for plane in part.planes]
         scale = size / (high - low)
-        self._pockets.append(_Pocket(numbers, picture.matrix, int(low[0]), int(low[1]), (scale[0], scale[1])))
+        self._pockets.append(
+            _Pocket(numbers, picture.matrix, int(low[0]), int(low[1]), (float(scale[0]), float(scale[1])))
+        )
 
     def _aim(self, points: np.ndarray) -> None:
         sights = points[SIGHTS, :2]
@@ -110,7 +112,7 @@ class Pockets:
         self._sights = sights
         side = crop_side(points[None])
         matrix = align(points[None], side)[0]
-        low, high = reach(matrix, (side, side))
+        low, high = map(np.array, reach(matrix, (side, side)))
         margin = MARGIN * float((high - low).max())
         self._low, self._high = low - margin, high + margin
         self._scale = min(1.0, FINER * float(np.linalg.norm(matrix[:, 0])))

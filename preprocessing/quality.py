@@ -65,8 +65,13 @@ class Sharpness:
         grey = None
         if self._seen % SHARPNESS_EVERY == 0:
             grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-            grey = warp(grey, view(crop.shape[0], SHARPNESS_SIDE), (SHARPNESS_SIDE, SHARPNESS_SIDE))
-            self._values.append(float(cv2.Laplacian(grey, cv2.CV_64F).var()))
+            size = (SHARPNESS_SIDE, SHARPNESS_SIDE)
+            if len(crop) % SHARPNESS_SIDE == 0:  # whole pixels are averaged: nothing is left to interpolate
+                grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+            else:
+                grey = warp(grey, view(len(crop), SHARPNESS_SIDE), size)
+            _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
+            self._values.append(float(deviation[0, 0]) ** 2)
         self._seen += 1
         return grey
 

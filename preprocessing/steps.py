@@ -170,7 +170,7 @@ def _head(features: dict[str, np.ndarray], found: np.ndarray) -> dict[str, float
 class Store:
     """Cuts the crops and packs the sample's members."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
     reads: ClassVar[frozenset[str]] = frozenset({"jpeg_quality"})
 

@@ -79,7 +79,7 @@ class Shot:
             track.see(image)
         if self._tracks or self.refusal:
             return
-        self._held.append(image)
+        self._held.append(image.copy())
         faces: list[Face] = []
         if number == 0 or number in LATER:
             faces = self._tools.finder.hog(image.rgb)
@@ -165,7 +165,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 
@@ -173,7 +173,10 @@ class Watch:
         self._tools, self._limits = tools, limits
 
     def open(self) -> None:
+        from preprocessing.media.nursery import NURSERY
+
         self._tools.mesh  # noqa: B018 (loads it)
+        NURSERY.open()
 
     def __call__(self, clip: Clip) -> Iterable[Clip]:
         if clip.kind != "clip":

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import select
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -15,19 +11,19 @@ from contracts.errors import Reject
 from contracts.limits import Limits
 from contracts.reasons import Reason
 from contracts.sample import FPS, SAMPLES_PER_FRAME
-from preprocessing.media.graph import clip_argv
+from preprocessing.media.pipe import Piped
 from preprocessing.media.probe import Probe
-from preprocessing.media.process import GRACE_S, Budget, Child, Drain
-from preprocessing.media.verdict import check_sound, judge
-from preprocessing.picture import Picture, to_rgb
+from preprocessing.media.process import Budget
+from preprocessing.media.quick import Quick
+from preprocessing.media.verdict import check_sound
+from preprocessing.picture import Picture
 
-PIPE_BYTES = 1 << 20
 HALF_FRAME_S = 0.5 / FPS
 MOST_MISSING = 1  # frames that the last picture may have to stand in for: the overlap is rounded to whole frames
 
 
 class Decoding:
-    """A running decode of ``count`` frames; use it as a context manager, so that ffmpeg always ends.
+    """A running decode of ``count`` frames; use it as a context manager, so that its child always ends.
 
     ::
 
@@ -48,36 +44,12 @@ class Decoding:
         self.width, self.height = found.width, found.height
         self.start_s = start_s
         self.end_s = start_s + count / FPS
-        self._found = found
-        self._matrix = None if found.space is None else to_rgb(found.space, found.full)
-        self._budget = Budget(limits.decode_deadline_s)
-        self._whole = whole
+        self._found, self._whole = found, whole
+        self._job = (found, limits, start_s, count, whole, Budget(limits.decode_deadline_s))
         self._sound: np.ndarray | None = None
         self._source_frames = 0
-        pictures_out, pictures_in = os.pipe()
-        sound_out, sound_in = os.pipe()
-        self._pictures = pictures_out
-        self._poll = select.poll()
-        self._poll.register(pictures_out, select.POLLIN)
-        try:
-            with contextlib.suppress(OSError):  # a larger pipe is only quicker
-                fcntl.fcntl(pictures_out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            argv = clip_argv(found, limits, start_s, count, whole, pictures_in, sound_in)
-            self._child = Child(
-                argv,
-                memory_mb=limits.decode_memory_mb,
-                cpu_s=limits.decode_deadline_s,
-                inherit=(pictures_in, sound_in),
-            )
-        except BaseException:  # whatever ended the start, Ctrl-C too: nothing else would close them; it goes on
-            os.close(pictures_out)
-            os.close(sound_out)
-            raise
-        finally:
-            os.close(pictures_in)
-            os.close(sound_in)
-        self._sound_stream = os.fdopen(sound_out, "rb", buffering=0)
-        self._listener = Drain(self._sound_stream, count * SAMPLES_PER_FRAME * 4)
+        plain = found.space is not None and found.rotation == 0
+        self._source: Quick | Piped = Quick(*self._job) if plain else Piped(*self._job)
 
     def __enter__(self) -> Decoding:
         return self
@@ -88,13 +60,8 @@ class Decoding:
         self.close()
 
     def close(self) -> None:
-        """End ffmpeg, whatever it is doing, and free its pipes."""
-        self._child.kill()
-        self._listener.join(GRACE_S)
-        self._sound_stream.close()
-        if self._pictures >= 0:
-            os.close(self._pictures)
-            self._pictures = -1
+        """End the decoder, whatever it is doing."""
+        self._source.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Each frame once, uint8 [H, W, 3]; every array is the caller's own."""
@@ -102,64 +69,42 @@ class Decoding:
             yield picture.rgb.copy() if picture.matrix is None else picture.rgb
 
     def pictures(self) -> Iterator[Picture]:
-        """Each frame once as the decoder left it: three planes where the file has 4:2:0, RGB elsewhere."""
+        """Each frame once as the decoder left it: three planes where the file has 4:2:0, RGB elsewhere.
+
+        A frame is valid until the next is asked for; :meth:`Picture.copy` is so for good.
+        """
         last: Picture | None = None
         given = 0
-        while given < self.count and (frame := self._frame()) is not None:
-            last = frame
-            given += 1
-            yield frame
-        self._finish(given)
+        while self._sound is None:
+            while given < self.count and (picture := self._source.next()) is not None:
+                last = picture
+                given += 1
+                yield picture
+            self._finish()
         while given < self.count:
             assert last is not None
             given += 1
             yield last
 
-    def _frame(self) -> Picture | None:
-        """The next frame; ``None`` where there is none."""
-        area = self.width * self.height
-        frame = np.empty(area * 3 if self._matrix is None else area + area // 2, np.uint8)
-        rest = frame.data
-        while rest:
-            with self._budget.spend():
-                ready = self._poll.poll(max(self._budget.left, 0.0) * 1000)
-            if not ready:
-                raise self._stopped(self._budget.overrun())
-            size = os.readv(self._pictures, [rest])
-            if size == 0:
-                return None
-            rest = rest[size:]
-        if self._matrix is None:
-            return Picture((frame.reshape(self.height, self.width, 3),))
-        colours = frame[area:].reshape(2, self.height // 2, self.width // 2)
-        return Picture((frame[:area].reshape(self.height, self.width), *colours), self._matrix)
-
-    def _finish(self, given: int) -> None:
-        """Wait for the end; raise unless all that the file promised was decoded."""
-        with self._budget.spend():
-            self._poll.poll(max(self._budget.left, 0.0) * 1000)  # wakes at the end of the pictures
-        with self._budget.spend():
-            self._listener.join(max(self._budget.left, 0.0))
-            status = self._child.wait(self._budget.left)
-        if status is None:
-            raise self._stopped(self._budget.overrun())
-        counts = judge(
-            self._child.log, status, self._found, whole=self._whole, place=f"after {given} of {self.count} frames: "
-        )
-        if self.count - given > (MOST_MISSING if given else 0):
-            raise Reject(Reason.TRUNCATED, f"pictures end after {given} of {self.count} frames")
-        sound = np.frombuffer(self._listener.data, np.float32)
-        length = self.count * SAMPLES_PER_FRAME
-        check_sound(sound, length)
-        samples = np.clip(np.rint(sound * 32768.0), -32768, 32767).astype(np.int16)
+    def _finish(self) -> None:
+        """Wait for the end; raise unless all that the file promised was decoded. Or let ffmpeg go on, from here."""
+        decoded, length = self._source.finish(), self.count * SAMPLES_PER_FRAME
+        missing = self.count - self._source.given > (MOST_MISSING if self._source.given else 0)
+        if decoded is None or (isinstance(self._source, Quick) and (missing or decoded.short(length))):
+            given = self._source.given
+            self._source.close()
+            self._source = Piped(*self._job)
+            while self._source.given < given and self._source.next() is not None:
+                pass
+            return
+        if missing:
+            raise Reject(Reason.TRUNCATED, f"pictures end after {self._source.given} of {self.count} frames")
+        check_sound(decoded.sound, length)
+        samples = np.clip(np.rint(decoded.sound * 32768.0), -32768, 32767).astype(np.int16)
         self._sound = np.pad(samples, (0, length - len(samples)))
-        # at the end of a span ffmpeg's threads run ahead by a frame or not, as the machine has time: that count would
-        # make the ledger's bytes depend on it
-        self._source_frames = counts["video"] if self._whole else round(self.count / FPS * self._found.fps)
-
-    def _stopped(self, refusal: Reject) -> Reject:
-        self._child.kill()
-        return refusal
+        # at the end of a span decoders run ahead by a frame or not: that count would make the ledger's bytes depend on
+        # how it was decoded
+        self._source_frames = decoded.pictures if self._whole else round(self.count / FPS * self._found.fps)
 
     @property
     def sound(self) -> np.ndarray:
@@ -184,7 +129,7 @@ def decode(
     T = round(25 * seconds) of the overlap of pictures, sound and span. Frame i is what a player shows at the middle of
     [start + i/25, start + (i+1)/25], so a change is at most 20 ms early or late; sound sample 640 i is heard at
     start + i/25. The start is moved by at most 20 ms onto a picture, so that 25 frames/s pass through one to one.
-    Time spent waiting on ffmpeg counts against ``limits.decode_deadline_s``; the caller's own work does not.
+    Time spent waiting on the decoder counts against ``limits.decode_deadline_s``; the caller's own work does not.
 
     Raises ``Reject(TOO_SHORT)`` where the overlap is shorter than ``limits.shortest_s``.
     """

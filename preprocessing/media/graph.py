@@ -36,34 +36,47 @@ def _compile(output: Any) -> list[str]:
     return list(ffmpeg.compile(output.global_args(*GLOBAL), cmd=ffmpeg_binary()))
 
 
-def _hear(source: Any, track: Track, start: float, end: float | None) -> Any:
-    """Filter a track into float mono at 16 kHz from time stamp ``start`` (to ``end``, or as far as it goes)."""
-    return (
-        source[str(track.index)]
-        .filter("atrim", start=f"{start:.6f}", **_until(end))
-        .filter("asetpts", f"PTS-{start:.6f}/TB")  # first_pts counts samples of the input's rate, but 0 is 0
-        .filter(
+def sound_filters(start: float, end: float | None) -> list[tuple[str, list[Any], dict[str, Any]]]:
+    """Filters, their arguments and options, that make of a track float mono at 16 kHz.
+
+    It begins at time stamp ``start`` and ends at ``end``, or as far as it goes.
+    """
+    return [
+        ("atrim", [], {"start": f"{start:.6f}", **_until(end)}),
+        ("asetpts", [f"PTS-{start:.6f}/TB"], {}),  # first_pts counts samples of the input's rate, but 0 is 0
+        (
             "aresample",
-            SAMPLE_RATE,
-            ochl="mono",
-            osf="flt",
-            **{"async": 1},
-            min_hard_comp=HARD_S,
-            first_pts=0,
-        )
-    )
+            [SAMPLE_RATE],
+            {"ochl": "mono", "osf": "flt", "async": 1, "min_hard_comp": HARD_S, "first_pts": 0},
+        ),
+    ]
+
+
+def _hear(source: Any, track: Track, start: float, end: float | None) -> Any:
+    stream = source[str(track.index)]
+    for name, arguments, options in sound_filters(start, end):
+        stream = stream.filter(name, *arguments, **options)
+    return stream
 
 
 def _until(end: float | None) -> dict[str, str]:
     return {} if end is None else {"end": f"{end:.6f}"}
 
 
+def seek_s(found: Probe, start: float) -> float | None:
+    """Where to begin to read: a second before a span, so that sound has settled and the picture held there is known.
+
+    ``None`` where that is the file's beginning.
+    """
+    return None if start - found.origin_s < SEEK_S or found.container not in SEEKABLE else start - 1
+
+
 def _seek(found: Probe, start: float) -> dict[str, Any]:
-    """Where reading begins: a second before a span, so that sound has settled and the picture held there is known."""
-    if start - found.origin_s < SEEK_S or found.container not in SEEKABLE:
+    place = seek_s(found, start)
+    if place is None:
         return {}
     # not accurate: the filters cut exactly, by time stamps, and ffmpeg's own cut would count from the key frame
-    return {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{start - 1:.6f}"}
+    return {"seek_timestamp": 1, "noaccurate_seek": None, "ss": f"{place:.6f}"}
 
 
 def clip_argv(

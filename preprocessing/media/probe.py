@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +13,13 @@ from contracts.errors import Reject
 from contracts.limits import Limits
 from contracts.reasons import Reason
 from preprocessing.media.boxes import Index, read_index
-from preprocessing.media.process import collect
+from preprocessing.media.nursery import answer
 from preprocessing.picture import SHARES
 
 Need = Literal["video", "audio"]
 
 # Names of ffmpeg's demuxers. Playlists, concat scripts, picture sequences and animated GIFs are not among them.
 FORMATS = "mov,matroska,avi,mpeg,mpegts,wav,flac,mp3,ogg"
-SCAN = Path(__file__).with_name("scan.py")
 SCAN_BYTES = 64 * 1024 * 1024
 SCAN_MEMORY_MB = 1024
 SQUARE = 0.01  # pixels are taken as square where they are so within 1 %
@@ -139,16 +137,19 @@ def probe(
 
 
 def _scan(path: Path, limits: Limits) -> dict[str, Any]:
-    argv = [sys.executable, "-I", str(SCAN), str(path), FORMATS, str(limits.video_pixels)]
-    status, output, log = collect(
-        argv, seconds=min(limits.decode_deadline_s, 60.0), memory_mb=SCAN_MEMORY_MB, most_bytes=SCAN_BYTES
+    status, output = answer(
+        "scan",
+        [str(path.absolute()), FORMATS, limits.video_pixels],
+        seconds=min(limits.decode_deadline_s, 60.0),
+        memory_mb=SCAN_MEMORY_MB,
+        most_bytes=SCAN_BYTES,
     )
     if status is None:
         raise Reject(Reason.TIMEOUT, "reading the container took too long")
     try:
         found: dict[str, Any] = json.loads(output)
     except ValueError:
-        raise Reject(Reason.BAD_CONTAINER, f"reading it ended with status {status}: {log.strip()[-200:]}") from None
+        raise Reject(Reason.BAD_CONTAINER, f"reading it ended with status {status}") from None
     if "error" in found:
         raise Reject(Reason.BAD_CONTAINER, f"no container that is read here ({FORMATS}): {found['error']}")
     return found

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive, outgrow or outwait us: the only place that starts one."""
+"""Child processes that cannot outlive, outgrow or outwait us: the only place that starts them (beside ``nursery``)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Child:
             stderr=subprocess.PIPE,
             pass_fds=tuple(inherit),
             start_new_session=True,
-            env=_environment() | {MARK: self._mark},
+            env=environment() | {MARK: self._mark},
         )
         self._restrict(memory_mb, cpu_s, file_bytes)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -130,29 +130,12 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         if cut:
-            _end_marked(f"{MARK}={self._mark}".encode())
+            end_marked(f"{MARK}={self._mark}".encode())
         self._listener.join(GRACE_S)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-
-
-def collect(argv: Sequence[str], *, seconds: float, memory_mb: int, most_bytes: int) -> tuple[int | None, bytes, str]:
-    """Run ``argv`` to its end: exit status, standard output (cut at ``most_bytes``), end of its messages.
-
-    The status is ``None`` where it ran longer than ``seconds``; it is then gone, with all that it started.
-    """
-    child = Child(argv, memory_mb=memory_mb, cpu_s=seconds, stdout=subprocess.PIPE)
-    try:
-        assert child.process.stdout is not None
-        output = Drain(child.process.stdout, most_bytes)
-        ended = time.monotonic() + seconds
-        output.join(seconds)
-        status = child.wait(ended - time.monotonic())
-        return status, output.data, child.log
-    finally:
-        child.kill()
 
 
 class Drain(threading.Thread):
@@ -176,7 +159,7 @@ class Drain(threading.Thread):
         return bytes(self._kept)
 
 
-def _end_marked(mark: bytes) -> None:
+def end_marked(mark: bytes) -> None:
     """SIGKILL to all processes with ``mark`` in their environment, again as long as they start others."""
     for _ in range(ROUNDS):
         found = [int(name) for name in os.listdir("/proc") if name.isdigit() and _has(name, mark)]
@@ -193,7 +176,7 @@ def _has(process: str, mark: bytes) -> bool:
     return False  # it has ended, or is somebody else's
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Next to nothing is inherited: FFREPORT, for one, would make ffmpeg write files."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return {**kept, "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}

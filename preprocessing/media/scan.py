@@ -1,23 +1,28 @@
-"""The child that opens a container with PyAV, reads every packet's time, and prints what it found as JSON.
+"""The child that opens a container with PyAV, reads every packet's time, and tells what it found.
 
-Run as a script by ``probe`` in a limited process; it imports nothing of ours, so that it starts in 0.1 s.
+Run by ``nurse`` in a limited process for ``probe``; it imports nothing of ours.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
+
+import av
+from av.stream import Disposition
 
 MOST_PACKETS = 2_000_000  # ten hours at 50 frames per second
 
 
 def main(path: str, formats: str, pixels: int) -> dict[str, Any]:
     """Streams of the container, and for the first video and sound track the times of all their packets."""
-    import av
-    from av.stream import Disposition
-
     av.logging.set_level(av.logging.PANIC)
+    try:
+        return _scan(path, formats, pixels)
+    except Exception as error:  # whatever the library says about a file it cannot open is the finding
+        return {"error": f"{type(error).__name__}: {error}".replace(path, "")[:300]}
+
+
+def _scan(path: str, formats: str, pixels: int) -> dict[str, Any]:
     options = {"protocol_whitelist": "file", "format_whitelist": formats, "max_pixels": str(pixels)}
     with av.open("file:" + path, options=options) as container:
         streams = list(container.streams)
@@ -75,8 +80,6 @@ def _declared(stream: Any) -> dict[str, Any]:
 
 def _read(container: Any, streams: list[Any], tracks: dict[int, dict[str, Any]]) -> bool:
     """Note every packet of ``streams``; false where reading ended in an error."""
-    import av
-
     tries = 3
     read = 0
     try:
@@ -107,8 +110,6 @@ def _read(container: Any, streams: list[Any], tracks: dict[int, dict[str, Any]])
 
 def _turn(packet: Any, track: dict[str, Any]) -> bool:
     """Decode one picture: only a decoded one tells how far it is to be turned."""
-    import av
-
     context = packet.stream.codec_context
     context.thread_type = "NONE"
     try:
@@ -123,11 +124,3 @@ def _turn(packet: Any, track: dict[str, Any]) -> bool:
         track["pixels"] = frames[0].format.name
         track["space"], track["range"] = int(frames[0].colorspace), int(frames[0].color_range)
     return bool(frames)
-
-
-if __name__ == "__main__":
-    try:
-        result = main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    except Exception as error:  # whatever the library says about a file it cannot open is the finding
-        result = {"error": f"{type(error).__name__}: {error}".replace(sys.argv[1], "")[:300]}
-    sys.stdout.write(json.dumps(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,17 @@ from preprocessing.media.probe import Probe
 
 COUNTS = re.compile(r"\((video|audio)\): \d+ packets read .*?; (\d+) frames decoded; (\d+) decode errors")
 MISSING = SAMPLE_RATE // 10  # samples by which a track may end before its packets say so: priming and rounding
+
+
+class Decoded(NamedTuple):
+    """What a decode has given besides pictures."""
+
+    sound: np.ndarray  # float32 [N], 16 kHz mono
+    pictures: int  # decoded, before the change of rate
+
+    def short(self, length: int) -> bool:
+        """Whether the sound ends before its ``length`` samples by more than priming and rounding explain."""
+        return len(self.sound) < length - MISSING
 
 
 def judge(log: str, status: int, found: Probe, *, whole: bool, place: str = "") -> dict[str, int]:

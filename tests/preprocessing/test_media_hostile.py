@@ -3,10 +3,12 @@
 import contextlib
 import os
 import resource
+import shutil
 import struct
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ import pytest
 from contracts.errors import Reject
 from contracts.limits import Limits
 from contracts.reasons import Reason
-from preprocessing.media import decode, decode_sound, encode_video, probe
+from preprocessing.media import decode, decode_sound, encode_video, nursery, probe
+from preprocessing.media.pipe import Piped
+from preprocessing.media.quick import Quick
 
 
 def outcome(path, limits=None) -> Reason | None:
@@ -209,8 +213,11 @@ time.sleep(600)
 # What it starts leaves its group and its session.
 LEAVE = """#!{python}
 import subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {target!r}], start_new_session=True)
-time.sleep(600)
+def main(*arguments):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {target!r}], start_new_session=True)
+    time.sleep(600)
+if __name__ == "__main__":
+    main()
 """
 FLOOD = """#!{python}
 import sys
@@ -234,13 +241,13 @@ def members(group: int) -> set[int]:
 
 @pytest.mark.parametrize(("script", "processes"), [(HANG, 2), (FLOOD, 1)])
 def test_an_ffmpeg_that_hangs_or_floods_is_ended(talking, tmp_path, monkeypatch, script, processes):
-    found = probe(talking("x.mp4", seconds=1))
+    found = replace(probe(talking("x.mp4", seconds=1)), space=None)  # as RGB: that is left to ffmpeg
     target, fake = tmp_path / "written", tmp_path / "ffmpeg"
     fake.write_text(script.format(python=sys.executable, target=str(target)))
     fake.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
     with decode(found, Limits(decode_deadline_s=2.0)) as decoding:
-        group = decoding._child.process.pid
+        group = decoding._source.pid
         patience = time.monotonic() + 30
         while len(members(group)) < processes and time.monotonic() < patience:
             time.sleep(0.01)
@@ -254,12 +261,18 @@ def test_an_ffmpeg_that_hangs_or_floods_is_ended(talking, tmp_path, monkeypatch,
     assert not target.exists() or not target.read_text()
 
 
-def test_what_left_the_group_is_ended(talking, tmp_path, monkeypatch):
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_left_the_group_is_ended(talking, tmp_path, monkeypatch, nursery_of, quick):
     found = probe(talking("x.mp4", seconds=1))
     target, fake = tmp_path / "daemon", tmp_path / "ffmpeg"
-    fake.write_text(LEAVE.format(python=sys.executable, target=str(target)))
-    fake.chmod(0o755)
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
+    script = LEAVE.format(python=sys.executable, target=str(target))
+    if quick:
+        nursery_of(script)
+    else:
+        found = replace(found, space=None)  # as RGB: that is left to ffmpeg
+        fake.write_text(script)
+        fake.chmod(0o755)
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
 
     def daemons() -> list[Path]:
         told = [(path, read(path)) for path in Path("/proc").glob("[0-9]*/cmdline")]
@@ -275,11 +288,109 @@ def test_what_left_the_group_is_ended(talking, tmp_path, monkeypatch):
         while not daemons() and time.monotonic() < patience:
             time.sleep(0.01)
         assert daemons()
-        assert not members(decoding._child.process.pid) & {int(path.parts[2]) for path in daemons()}
+        assert not members(decoding._source.pid) & {int(path.parts[2]) for path in daemons()}
     patience = time.monotonic() + 5
     while daemons() and time.monotonic() < patience:
         time.sleep(0.01)
     assert not daemons()
+
+
+TAIL = 320  # samples (20 ms): how a resampler fades at its end differs between versions of ffmpeg
+HELD = """
+import subprocess, sys, time
+def main(*arguments):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    open({target!r}, "w").write("x") if {write} else time.sleep(600)
+"""
+
+
+@pytest.fixture
+def nursery_of(tmp_path, monkeypatch):
+    """Let decoders be forked from a process in which ``read`` is the script given."""
+
+    def start(script: str) -> nursery.Nursery:
+        folder = tmp_path / "other"
+        folder.mkdir()
+        for name in ("nurse.py", "scan.py"):
+            shutil.copy(nursery.NURSE.with_name(name), folder / name)
+        (folder / "read.py").write_text(script)
+        monkeypatch.setattr(nursery, "NURSE", folder / "nurse.py")
+        monkeypatch.setattr(nursery, "NURSERY", nursery.Nursery())
+        return nursery.NURSERY
+
+    yield start
+    nursery.NURSERY.close()
+
+
+def test_a_quick_decoder_that_hangs_is_ended_with_all_it_started(talking, nursery_of):
+    found = probe(talking("x.mp4", seconds=1))
+    nursery_of(HELD.format(target="", write=False))
+    with decode(found, Limits(decode_deadline_s=2.0)) as decoding:
+        group = decoding._source.pid
+        patience = time.monotonic() + 30
+        while len(members(group)) < 2 and time.monotonic() < patience:
+            time.sleep(0.01)
+        assert len(members(group)) == 2
+        began = time.monotonic()
+        with pytest.raises(Reject) as refused:
+            next(iter(decoding))
+        assert time.monotonic() - began < 10.0
+        assert refused.value.reason == Reason.TIMEOUT
+        assert not members(group)
+
+
+@pytest.mark.parametrize("does", ["os._exit(3)", "os.kill(os.getpid(), 11)", "bytearray(1 << 32)", "x = 1 / 0"])
+def test_a_quick_decoder_that_dies_leaves_the_file_to_ffmpeg(talking, nursery_of, does):
+    path = talking("x.mp4", seconds=1)
+    with decode(probe(path)) as decoding:
+        expected, sound = list(decoding), decoding.sound
+    nursery_of(f"import os\ndef main(*arguments):\n    {does}\n")
+    with decode(probe(path)) as decoding:
+        assert np.array_equal(list(decoding), expected)
+        assert np.array_equal(decoding.sound[:-TAIL], sound[:-TAIL])
+
+
+def test_a_quick_decoder_can_write_no_file(talking, nursery_of, tmp_path):
+    path = talking("x.mp4", seconds=1)
+    nursery_of(HELD.format(target=str(tmp_path / "written"), write=True))
+    assert outcome(path) is None
+    assert not (tmp_path / "written").exists() or not (tmp_path / "written").read_text()
+
+
+def test_decoders_end_with_the_process_they_are_forked_from(talking, monkeypatch):
+    path = talking("x.mp4", size="640x480")
+    monkeypatch.setattr(nursery, "NURSERY", nursery.Nursery())
+    with decode(probe(path)) as decoding:
+        frames = iter(decoding)
+        next(frames)
+        group = decoding._source.pid
+        assert len(members(group)) == 1
+        nursery.NURSERY._process.kill()
+        patience = time.monotonic() + 10
+        while members(group) and time.monotonic() < patience:
+            time.sleep(0.01)
+        assert not members(group)
+        assert len(list(frames)) == 49, "ffmpeg took over"
+    assert outcome(path) is None, "and the next begins anew"
+    nursery.NURSERY.close()
+
+
+@pytest.mark.parametrize("more", [(), ("-g", "5", "-bf", "2"), ("-r", "30"), ("-ac", "2", "-ar", "48000")])
+def test_both_decoders_give_the_same(talking, monkeypatch, more):
+    found = probe(talking("x.mp4", more=more))
+    for span in ((None, None), (0.41, 1.3)):
+        given = []
+        for each in (Quick, Piped):
+            monkeypatch.setattr(sys.modules["preprocessing.media.decode"], "Quick", each)
+            with decode(found, start_s=span[0], end_s=span[1]) as decoding:
+                planes = [picture.copy().planes for picture in decoding.pictures()]
+                assert type(decoding._source) is each
+                given.append((planes, decoding.sound, decoding.source_frames))
+        (quick, sound, count), (piped, other, counted) = given
+        assert len(quick) == len(piped)
+        assert all(np.array_equal(a, b) for one, two in zip(quick, piped) for a, b in zip(one, two))
+        assert np.array_equal(sound[:-TAIL], other[:-TAIL])
+        assert count == counted
 
 
 def test_the_callers_time_is_not_counted(talking):
@@ -292,11 +403,12 @@ def test_the_callers_time_is_not_counted(talking):
 
 def test_leaving_early_leaves_nothing_behind(talking):
     path = talking("x.mp4", size="640x480")
+    probe(path)  # starts the process that decoders are forked from
     handles, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     for _ in range(3):
         with decode(probe(path)) as decoding:
             next(iter(decoding))
-            pid = decoding._child.process.pid
+            pid = decoding._source.pid
         assert not members(pid)
     assert len(os.listdir("/proc/self/fd")) == handles
     assert threading.active_count() == threads
