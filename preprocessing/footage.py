@@ -81,7 +81,7 @@ class Footage:
                 held: list[Picture] = []
                 length = min(len(shot.there), total - shot.first)
                 for number in range(max(length, 0)):
-                    held.append(next(pictures))
+                    held.append(next(pictures).copy())  # its memory is used again
                     ends = number + 1 == length or len(held) == GATHERED
                     if ends or shot.there[number + 1] != shot.there[number]:
                         yield self._gathered(shot, number + 1 - len(held), held)
