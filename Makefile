@@ -45,7 +45,7 @@ run: setup
 	@$(BIN)/voxface runs --made
 
 test: setup
-	@$(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(QUIET) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=30 --durations-min=10
 
 check: setup
 	@$(BIN)/ruff check .
