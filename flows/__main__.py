@@ -50,6 +50,7 @@ def application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # rich's own would swallow "[default: ...]"
         context_settings=names,
     )
     app.command("demo-corpus")(corpus.demo_corpus)

@@ -46,7 +46,7 @@ class View:
 
 FACE, LARGE, TALL = View(256, 256), View(512, 512), View(416, 320)
 # in TALL the middle of the mouth lies at 272 px (median over the samples of 45 clips and 160 faces), the chin of an
-# open mouth at 367 (median) to 399 (95 %): the part reaches from the eyes' lower lids to below it
+# open mouth at 367 (median) to 399 (95 %): the part reaches from above the eyes (lower lids: 179) to below it
 MOUTH = View(256, 256, left=32, top=152, within=(416, 320))
 
 

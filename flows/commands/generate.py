@@ -16,8 +16,8 @@ from contracts.files import require_space
 from flows import batch as batches
 from flows import generate as flow
 from flows.commands.ingest import share
-from flows.commands.options import WORK, Address, AsJson, DryRun, Quiet, Work
-from flows.running import Ended, Run, running
+from flows.commands.options import Address, command
+from flows.running import Ended, Run
 
 if TYPE_CHECKING:
     from serving.jobs import Job
@@ -30,7 +30,9 @@ Ledger = Annotated[str | None, typer.Option(help="Database URL [default: SQLite 
 Replicas = Annotated[int, typer.Option(min=1, help="How many copies of the networks work side by side.")]
 
 
+@command("generate", dry=True)
 def generate(
+    run: Run,
     audio: Annotated[Path | None, typer.Option(help="A sound file with speech.")] = None,
     out: Annotated[Path | None, typer.Option(help="Video (.mp4); with --manifest a folder.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Many videos: JSON Lines, see docs/serving.md.")] = None,
@@ -48,10 +50,6 @@ def generate(
     address: Address = "local",
     ledger: Ledger = None,
     max_rejected: Annotated[str, typer.Option(help="End with 3 where more rows are refused, as 5%.")] = "100%",
-    work: Work = WORK,
-    json: AsJson = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
 ) -> None:
     """Turn speech into talking faces. Every video is marked and signed as generated, and has a JSON sidecar.
 
@@ -61,25 +59,24 @@ def generate(
 
     Many, in one go and resumable: voxface generate --manifest jobs.jsonl --out talks
     """
-    with running("generate", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        if (audio is None) == (manifest is None):
-            raise Misuse("name the speech by either --audio FILE or --manifest FILE")
-        if manifest is not None:
-            alone = {"--portrait": portrait, "--video": video, "--consent": consent, "--steps": steps, "--size": size}
-            if given := [name for name, value in alone.items() if value is not None] + (["--seed"] if seed else []):
-                raise Misuse(f"{', '.join(given)}: with --manifest these stand in its lines")
-            engine = batches.Engine(replicas, device, address, ledger)
-            wanted = Wanted(system, alias, bundle)
-            _generate_batch(run, manifest, out or run.places.generated, wanted, engine, share(max_rejected))
-            return
-        from serving.jobs import Job, check_jobs
+    if (audio is None) == (manifest is None):
+        raise Misuse("name the speech by either --audio FILE or --manifest FILE")
+    if manifest is not None:
+        alone = {"--portrait": portrait, "--video": video, "--consent": consent, "--steps": steps, "--size": size}
+        if given := [name for name, value in alone.items() if value is not None] + (["--seed"] if seed else []):
+            raise Misuse(f"{', '.join(given)}: with --manifest these stand in its lines")
+        engine = batches.Engine(replicas, device, address, ledger)
+        wanted = Wanted(system, alias, bundle)
+        _generate_batch(run, manifest, out or run.places.generated, wanted, engine, share(max_rejected))
+        return
+    from serving.jobs import Job, check_jobs
 
-        target = out or run.places.generated / "talk.mp4"
-        values = {"audio": audio, "out": target, "portrait": portrait, "video": video, "consent": consent}
-        job = Job.read(values | {"seed": seed, "steps": steps, "size": size}, "generate")
-        check_jobs([job])
-        run.finish({"videos": _generate(run, job, bundle or resolve(run, system, alias), replicas, device, address)})
-        _judge(run.result["videos"])
+    target = out or run.places.generated / "talk.mp4"
+    values = {"audio": audio, "out": target, "portrait": portrait, "video": video, "consent": consent}
+    job = Job.read(values | {"seed": seed, "steps": steps, "size": size}, "generate")
+    check_jobs([job])
+    run.finish({"videos": _generate(run, job, bundle or resolve(run, system, alias), replicas, device, address)})
+    _judge(run.result["videos"])
 
 
 def _generate(run: Run, job: Job, folder: Path, replicas: int, device: str, address: str) -> list[dict[str, Any]]:
@@ -210,7 +207,9 @@ def _seconds(audio: Path) -> float:
         return 10.0
 
 
+@command("serve", dry=True)
 def serve(
+    run: Run,
     bundle: BundleFolder = None,
     alias: Alias = "champion",
     system: System = "see_the_speaker",
@@ -221,40 +220,35 @@ def serve(
     replicas: Replicas = 1,
     device: Device = "cpu",
     address: Address = "local",
-    work: Work = WORK,
-    json: AsJson = False,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
 ) -> None:
     """Serve a bundle over HTTP, on 127.0.0.1 unless told otherwise, until Ctrl-C. Callers need a key.
 
     Example: voxface serve --port 8080 (and, for a key: voxface keys create --name me)
     """
-    with running("serve", work=work, json=json, quiet=quiet, dry_run=dry_run) as run:
-        folder = bundle or resolve(run, system, alias)
-        digest = read_bundle(folder).digest
-        if store is not None and not store.is_dir():
-            raise Misuse(f"--store {store} is not a folder")
-        from serving.service import Service
+    folder = bundle or resolve(run, system, alias)
+    digest = read_bundle(folder).digest
+    if store is not None and not store.is_dir():
+        raise Misuse(f"--store {store} is not a folder")
+    from serving.service import Service
 
-        service = Service(run.places.service, url=ledger)
-        usable = [key for key in service.keys.all() if key.revoked is None]
-        service.close()
-        told = {"bundle": digest, "service": str(run.places.service), "keys": len(usable)}
-        if run.dry:
-            run.finish({"host": host, "port": port, **told})
-            return
-        if not usable:
-            run.note("nobody has a key yet: voxface keys create --name me")
-        from flows.cluster import cluster
-        from serving.app import DoorArguments, ModelArguments, run_local
+    service = Service(run.places.service, url=ledger)
+    usable = [key for key in service.keys.all() if key.revoked is None]
+    service.close()
+    told = {"bundle": digest, "service": str(run.places.service), "keys": len(usable)}
+    if run.dry:
+        run.finish({"host": host, "port": port, **told})
+        return
+    if not usable:
+        run.note("nobody has a key yet: voxface keys create --name me")
+    from flows.cluster import cluster
+    from serving.app import DoorArguments, ModelArguments, run_local
 
-        root = run.places.service
-        model = ModelArguments(bundle=folder, root=root, url=ledger, replicas=replicas, device=device)
-        door = DoorArguments(root=root, models={alias: folder}, url=ledger, allowed=store)
-        with cluster(address), run_local([model], door, host, port) as client:
-            run.finish({"url": client.url, **told})
-            _until_stopped(client)
+    root = run.places.service
+    model = ModelArguments(bundle=folder, root=root, url=ledger, replicas=replicas, device=device)
+    door = DoorArguments(root=root, models={alias: folder}, url=ledger, allowed=store)
+    with cluster(address), run_local([model], door, host, port) as client:
+        run.finish({"url": client.url, **told})
+        _until_stopped(client)
 
 
 def _until_stopped(client: Any) -> None:

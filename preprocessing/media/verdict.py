@@ -36,7 +36,8 @@ def judge(log: str, status: int, found: Probe, *, whole: bool, place: str = "") 
     """
     counts = COUNTS.findall(log)
     if status != 0 or not counts or any(int(errors) for _, _, errors in counts):
-        raise Reject(Reason.DECODE_ERROR, (_place(counts, found) or place) + _cause(log, status))
+        kind = next((kind for kind, _, errors in counts if int(errors)), "")
+        raise Reject(Reason.DECODE_ERROR, (_place(kind, counts, found) or place) + _cause(log, status, kind))
     decoded = {kind: int(frames) for kind, frames, _ in counts}
     if whole and found.video is not None:
         expected = found.video.packets - found.video.discarded
@@ -55,18 +56,24 @@ def check_sound(sound: np.ndarray, length: int) -> None:
         raise Reject(Reason.NON_FINITE, f"{np.count_nonzero(~np.isfinite(sound))} samples of sound are not finite")
 
 
-def _place(counts: list[tuple[str, str, str]], found: Probe) -> str:
+def _place(failed: str, counts: list[tuple[str, str, str]], found: Probe) -> str:
     """How far the stream came whose decoder failed: how far the other did depends on what else the machine does."""
-    for kind, frames, errors in counts:
-        track, of = (found.video, "") if kind == "video" else (found.audio, " of sound")
-        if int(errors) and track is not None:
+    track, of = (found.video, "") if failed == "video" else (found.audio, " of sound")
+    for kind, frames, _ in counts:
+        if kind == failed and track is not None:
             return f"after {frames} of {track.packets - track.discarded} frames{of}: "
     return ""
 
 
-def _cause(log: str, status: int) -> str:
-    """The first message that names a fault."""
-    lines = [re.sub(r"^(\[[^]]*\] ?)+", "", line) for line in log.splitlines()]
+def _cause(log: str, status: int, failed: str) -> str:
+    """The first message that names a fault; where the decoder of ``failed`` has said something, of that decoder.
+
+    The other decoder's complaints come before, after or not at all, as the machine has time for them.
+    """
+    lines = log.splitlines()
+    if failed:
+        lines = [line for line in lines if line.startswith(f"[{failed[0]}ist#")] or lines
+    lines = [re.sub(r"^(\[[^]]*\] ?)+", "", line) for line in lines]
     faults = [line for line in lines if re.search(r"error|invalid|corrupt|cannot|unable|missing|fail", line, re.I)]
     faults = [line for line in faults if "0 decode errors" not in line and "file:" not in line]
     return (faults[0] if faults else f"ffmpeg ended with status {status}")[:200]

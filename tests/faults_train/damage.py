@@ -8,7 +8,6 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from conftest import Small
 from faults.row import Figure
 from faults_train.material import (
     CODER,
@@ -23,6 +22,7 @@ from faults_train.material import (
     train_stages,
     workshop,
 )
+from toys.drawn import Small
 
 from contracts.selection import Selection, write_selection
 from contracts.shards import committed, dataset_digest, open_shard, write_shard

@@ -13,8 +13,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from conftest import Small, draw_dataset
 from forks import finish, forking, telling
+from toys.drawn import Small, draw_dataset
 
 from contracts.errors import VoxfaceError
 from training.agenda import TrainRequest, artifact_folder

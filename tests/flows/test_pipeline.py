@@ -95,6 +95,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 0, found.stderr
     assert "Example: voxface ingest" in found.stdout
+    assert "[default: WORK/dataset]" in " ".join(found.stdout.replace("│", " ").split()), "defaults are told"
 
 
 @pytest.mark.parametrize(

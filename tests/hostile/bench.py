@@ -284,13 +284,15 @@ def _digests(place: Path) -> dict[str, str]:
 
 
 class _Peak:
-    """Seconds inside the block, and megabytes: the most that a child used, and the growth of this process.
+    """Seconds inside the block, and megabytes: the most that a descendant used, and the growth of this process.
 
+    Children that were there before, as the one that decoders are forked from, count with what they have grown by.
     Memory of children is looked at every few milliseconds: what a child takes in its very last ones is not seen.
     """
 
     def __enter__(self) -> _Peak:
         self.memory_mb = self.children_mb = 0.0
+        self._before = {child: _status(child, "VmRSS") for child in _descendants()}
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
         self._own = _status("self", "VmRSS")
@@ -308,11 +310,20 @@ class _Peak:
         self.memory_mb = grown + self.children_mb
 
     def _look(self) -> None:
-        children = Path(f"/proc/self/task/{os.getpid()}/children")
         while not self._stop.wait(SAMPLE_S):
-            with suppress(OSError):
-                sizes = [_status(child, "VmHWM") for child in children.read_text().split()]
-                self.children_mb = max(self.children_mb, max(sizes, default=0.0))
+            sizes = [_status(child, "VmHWM") for child in _descendants() if child not in self._before]
+            sizes += [_status(child, "VmRSS") - size for child, size in self._before.items()]
+            self.children_mb = max(self.children_mb, max(sizes, default=0.0))
+
+
+def _descendants(process: str = "self") -> list[str]:
+    """Process ids of the children, and of theirs."""
+    found: list[str] = []
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in listed.read_text().split():
+                found += [child, *_descendants(child)]
+    return found
 
 
 def _status(process: str, name: str) -> float:
