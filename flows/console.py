@@ -127,4 +127,6 @@ def table(rows: Sequence[Mapping[str, Any]], indent: str = "") -> Iterator[str]:
 def _plain(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

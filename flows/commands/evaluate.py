@@ -35,6 +35,7 @@ def prove(run: Run, system: System, dataset: Dataset = None, selection: Chosen =
 def _measure(run: Run, system: str, dataset: Path | None, selection: Path | None) -> list[dict[str, Any]]:
     """The table of :func:`training.evaluate.evaluate_system`, said, and written under the work folder."""
     from training.evaluate import evaluate_system
+    from training.metrics.bootstrap import LEAST_SPEAKERS
 
     with run.progress(f"evaluate {system}") as progress:
         lines = evaluate_system(
@@ -46,5 +47,9 @@ def _measure(run: Run, system: str, dataset: Path | None, selection: Path | None
         )
     written = run.places.evaluation(system)
     commit_bytes(written, canonical_json(lines).encode())
+    if few := sorted(
+        {line["stage"] for line in lines if line["verdict"] == "MISS" and line["speakers"] < LEAST_SPEAKERS}
+    ):
+        run.note(f"{', '.join(few)}: fewer than {LEAST_SPEAKERS} speakers to be judged on, a MISS whatever the figure")
     run.finish({"system": system, "bars": lines, "table": str(written)})
     return lines

@@ -26,6 +26,7 @@ class NonlipPriorSettings(StageSettings):
 
     size: int = 224  # of the frames: face_representation's
     frames: int = 128  # L
+    context: int = 2  # frames that E_a hears on either side: disentangle's
     width: int = 512  # §4: tokens
     layers: int = 8  # §4
     heads: int = 8
@@ -53,6 +54,7 @@ class NonlipPrior(TrainedStage):
             batch=8,
             size=256,
             frames=75,
+            context=3,
             width=192,
             layers=4,
             heads=4,
@@ -69,6 +71,7 @@ class NonlipPrior(TrainedStage):
             batch=4,
             size=64,
             frames=32,
+            context=3,
             width=64,
             layers=2,
             heads=4,
@@ -87,18 +90,15 @@ class NonlipPrior(TrainedStage):
     @property
     def view(self) -> View:
         """Successive frames with their sound, as wide as E_a hears."""
-        from systems.av_prior.disentangle import Disentangle
-
         s = self.settings
-        context = next(p.context for p in Disentangle.presets.values() if p.size == s.size)
-        return View(("frames", "audio"), frames=s.frames, pick="successive", size=s.size, context=context)
+        return View(("frames", "audio"), frames=s.frames, pick="successive", size=s.size, context=s.context)
 
     def build_model(self, parents: Mapping[str, nn.ModuleDict]) -> nn.ModuleDict:
         """Both priors and what of the frozen parents reads motion and speech. ``Misuse`` where they hear otherwise."""
         s, spaces = self.settings, parents["disentangle"]
         hears = spaces["audio_encoder"].config
-        if hears.context != self.view.context:
-            raise Misuse(f"nonlip_prior gives {self.view.context} frames of sound, disentangle heard {hears.context}")
+        if hears.context != s.context:
+            raise Misuse(f"nonlip_prior.context is {s.context}, disentangle was trained with {hears.context}")
         dims = (spaces["mlp_nl"].config.outputs, hears.dim, s.width, s.layers, s.heads, s.hidden, s.frames, s.relative)
         read = {name: spaces[name] for name in ("audio_encoder", "mlp_ol", "mlp_nl", "telling_nl")}
         return nn.ModuleDict(

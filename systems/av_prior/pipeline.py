@@ -13,9 +13,9 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
-from contracts.sample import SAMPLES_PER_FRAME
 from systems.av_prior.prior_sampling import draw_window, roll_out, windows
 from systems.base import Chunk, Request, TalkingFacePipeline
+from systems.common.hearing import heard
 from systems.common.sheet import contact_sheet, to_uint8
 
 RENDERED = 16  # frames painted at a time
@@ -171,12 +171,7 @@ class AvPriorPipeline(TalkingFacePipeline):
     def _hear(self, audio: np.ndarray, first: int, frames: int) -> Tensor:
         """f^a [1, frames, d_a] from frame ``first`` on; silence beyond the ends."""
         context = self.audio_encoder.config.context
-        sound = np.zeros((frames + 2 * context) * SAMPLES_PER_FRAME, np.float32)
-        start = (first - context) * SAMPLES_PER_FRAME
-        a, b = max(start, 0), min(start + len(sound), len(audio))
-        if a < b:
-            sound[a - start : b - start] = audio[a:b]
-        return self.audio_encoder.hear(torch.from_numpy(sound)[None].to(self._device))
+        return self.audio_encoder.hear(heard(audio, first - context, frames + 2 * context)[None].to(self._device))
 
     @torch.no_grad()
     def _lips(self, audio: np.ndarray, first: int, frames: int) -> Tensor:

@@ -11,8 +11,8 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
-from contracts.sample import SAMPLES_PER_FRAME
 from systems.base import Chunk, Faces, Request, TalkingFacePipeline
+from systems.common.hearing import heard
 from systems.common.mel import AROUND, mel_windows
 from systems.common.sheet import to_uint8
 from systems.g4g.generator import REFERENCES, Known
@@ -88,12 +88,7 @@ class _Film:
 
     def sound(self, first: int, frames: int) -> Tensor:
         """Samples [640 (frames + 6)] from three frames before ``first`` on; silence beyond the ends."""
-        sound = np.zeros((frames + 2 * AROUND) * SAMPLES_PER_FRAME, np.float32)
-        start = (first - AROUND) * SAMPLES_PER_FRAME
-        a, b = max(start, 0), min(start + len(sound), len(self.audio))
-        if a < b:
-            sound[a - start : b - start] = self.audio[a:b]
-        return torch.from_numpy(sound)
+        return heard(self.audio, first - AROUND, frames + 2 * AROUND)
 
 
 def _pictures(crops: np.ndarray, device: torch.device) -> Tensor:

@@ -12,8 +12,8 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
-from contracts.sample import SAMPLES_PER_FRAME
 from systems.base import Chunk, Request, TalkingFacePipeline
+from systems.common.hearing import heard
 from systems.common.sheet import to_uint8
 from systems.see_the_speaker.codebook import enlarge
 from systems.see_the_speaker.hr_codebook import high_resolution_base, motion_side
@@ -192,13 +192,7 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
         return self.hr_decoder(z_q, wrapped.skips, base, torch.full((len(z_m),), self.fidelity, device=z_m.device))
 
     def _sound(self, request: Request, first: int, frames: int) -> Tensor:
-        """Samples [1, 640 frames] from frame ``first`` on; silence beyond the ends."""
-        sound = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
-        start = first * SAMPLES_PER_FRAME
-        a, b = max(start, 0), min(start + len(sound), len(request.audio))
-        if a < b:
-            sound[a - start : b - start] = request.audio[a:b]
-        return torch.from_numpy(sound)[None].to(self._device)
+        return heard(request.audio, first, frames)[None].to(self._device)
 
 
 @dataclass

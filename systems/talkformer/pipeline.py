@@ -12,8 +12,8 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
-from contracts.sample import SAMPLES_PER_FRAME
 from systems.base import Chunk, Faces, Request, TalkingFacePipeline
+from systems.common.hearing import heard
 from systems.common.landmarks import mouth_opening, pose_free_lips
 from systems.common.sheet import to_uint8
 from systems.talkformer.blending import face_mask
@@ -152,13 +152,7 @@ class TalkFormerPipeline(TalkingFacePipeline):
         return torch.from_numpy(np.array(crops)).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def _sound(self, request: Request, first: int, frames: int) -> Tensor:
-        """Samples [1, 640 frames] from frame ``first`` on; silence beyond the ends."""
-        sound = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
-        start = first * SAMPLES_PER_FRAME
-        a, b = max(start, 0), min(start + len(sound), len(request.audio))
-        if a < b:
-            sound[a - start : b - start] = request.audio[a:b]
-        return torch.from_numpy(sound)[None].to(self._device)
+        return heard(request.audio, first, frames)[None].to(self._device)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from flows.batch import Batch, look, make, summary, write_report
 from flows.console import silent
 from serving.service import Service
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_missing_and_empty_files(root):
     assert reason(root, "empty.mp4") == Reason.EMPTY_FILE
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)
 def test_a_pipe_does_not_hang_and_a_folder_is_no_file(root):
     os.mkfifo(root / "pipe.mp4")
     assert reason(root, "pipe.mp4") == Reason.NOT_A_FILE

@@ -24,7 +24,7 @@ from serving.rows import Model, Models
 from serving.service import Service
 from serving.worker import Worker
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 LIMITS = ServingLimits(upload_bytes=200_000, portrait_bytes=50_000, request_bytes=400_000, request_seconds=2.0)
 
 

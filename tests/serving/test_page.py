@@ -33,7 +33,7 @@ from serving.rows import Model, Models
 from serving.service import Service
 from serving.worker import Worker
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--headless",

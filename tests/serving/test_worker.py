@@ -28,7 +28,7 @@ from serving.queue import Queue
 from serving.render import Renderer
 from serving.worker import Lost, Worker
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 # a worker that publishes by the real code, but draws nothing: it is there within a second, to be killed
 CHILD = """
