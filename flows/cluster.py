@@ -25,6 +25,7 @@ PROJECT = Path(__file__).resolve().parents[1]  # the code that nodes of a standi
 OF_WORKERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GLOG_minloglevel", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 TOKEN = Path("~/.ray/auth_token")
 FOLDER = "voxray-"  # of a local cluster's sockets and logs
+LONGEST_BYTES = 107 - len("/session_2026-11-21_21-07-40_044105_4194304/sockets/plasma_store")  # of its path
 
 
 @contextmanager
@@ -41,6 +42,10 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
         # the path of a unix socket may have 107 bytes: a short folder of our own
         temporary = tempfile.mkdtemp(prefix=FOLDER, dir=os.environ.get("RAY_TMPDIR"))
         held.callback(shutil.rmtree, temporary, ignore_errors=True)
+        over = len(os.fsencode(temporary)) - LONGEST_BYTES
+        if over > 0:
+            held.close()
+            raise Misuse(f"the path of Ray's folder {temporary} is {over} bytes too long: set RAY_TMPDIR=/tmp")
         held.enter_context(lock(Path(temporary)))
         _sweep(Path(temporary).parent)
         options |= {

@@ -11,6 +11,11 @@ def shield_server() -> None:
 
     Were it gone first, the command would look for it, again and again, for more than a minute. SIGTERM ends it.
     """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return  # one stands already; what would start one takes seconds to import
+
     from prefect.server.api.server import SubprocessASGIServer
 
     start = SubprocessASGIServer._run_uvicorn_command

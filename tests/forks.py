@@ -34,6 +34,11 @@ def forking(*modules: str) -> Iterator[Any]:
             os.environ["PYTHONPATH"] = before
 
 
+def server_process() -> int:
+    """The process that they are forked from, 0 where there is none."""
+    return forkserver._forkserver._forkserver_pid or 0
+
+
 def telling(folder: Path, name: object, function: Callable[..., None], arguments: Sequence[Any]) -> None:
     """Run in a process of its own: what ``function`` raises is left in ``folder`` for :func:`finish`."""
     try:

@@ -94,6 +94,7 @@ class Piped:
             self._poll.poll(max(self._budget.left, 0.0) * 1000)  # wakes at the end of the pictures
         with self._budget.spend():
             self._listener.join(max(self._budget.left, 0.0))
+        with self._budget.spend():
             status = self._child.wait(self._budget.left)
         if status is None:
             raise self._stopped(self._budget.overrun())

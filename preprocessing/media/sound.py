@@ -44,6 +44,7 @@ def decode_sound(
         try:
             with budget.spend():
                 listener.join(budget.left)
+            with budget.spend():
                 status = child.wait(budget.left)
             if status is None:
                 raise budget.overrun()

@@ -1,4 +1,4 @@
-"""``make faults``: the fault matrix of the data, two rows at a time, a line per row in the order of the matrix.
+"""``make faults``: the fault matrix of the data, several rows at a time, a line per row as it ends.
 
 Example: .venv/bin/python tests/faults/campaign.py --only F1,F8 --quick
 """
@@ -10,11 +10,12 @@ import importlib
 import logging
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in sys.path]
 
 # what imports much is imported where it is used: the writers that rows start read this module, too
-from faults.row import Figure, Row, Skip, short_folder  # noqa: E402
+from faults.row import Figure, Row, Skip, kill_marked, note_in, reached, short_folder  # noqa: E402
 from scoreboard import Scoreboard  # noqa: E402
 
-LANES = 2  # rows at a time, each in a process of its own: rows patch what all of a process share
-SLOWEST_FIRST = ("F3-signal", "F1-ingest", "F4-worker", "F16-crash", "F1-kill", "F5-ingest", "F11-ingest")
+EVERY_S = 20.0  # a line of what is at work
+NOTE = ".note"  # a file for each row at work: how far it is
+# rows at a time: much of theirs is waiting. Each in a process of its own: rows patch what all of a process share
+LANES = 3
+SLOWEST_FIRST = ("F1-ingest", "F3-term", "F3-ctrlc", "F4-worker", "F16-crash", "F1-kill", "F5-ingest", "F11-ingest")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ def main(name: str = "faults", matrix: str = "faults.rows", told: str | None = _
     only = {name for name in arguments.only.split(",") if name}
     unknown = only - {row.id for row in ROWS} - {row.id.partition("-")[0] for row in ROWS}
     if unknown:
-        print(f"--only: no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.id for row in ROWS)}")
+        print(
+            f"voxface: --only: no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.id for row in ROWS)}"
+        )
         return 2
     chosen = [row for row in ROWS if not only or {row.id, row.id.partition("-")[0]} & only]
     folder = short_folder("vf-")
@@ -64,25 +70,51 @@ def main(name: str = "faults", matrix: str = "faults.rows", told: str | None = _
 
 def measure(name: str, matrix: str, chosen: list[Row], folder: Path, quick: bool, lanes: int) -> int:
     """Measure the rows; the exit code: 3 where a target was missed."""
-    board, told = Scoreboard(name), dict[str, Told]()
+    board, mark = Scoreboard(name), secrets.token_hex(8)
     counts = {row.id: (row.few or 1) if quick else row.full for row in chosen}
     rank = {id: place for place, id in enumerate(SLOWEST_FIRST)}
     together = sorted((row for row in chosen if not row.alone), key=lambda row: rank.get(row.id, len(rank)))
-    printed = 0
-    for rows, width in ((together, lanes), ([row for row in chosen if row.alone], 1)):
-        if not rows:
-            continue
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(width, context, initializer=prepare, initargs=(folder,)) as pool:
-            futures = {pool.submit(work, matrix, row.id, folder, counts[row.id]): row.id for row in rows}
-            for future in as_completed(futures):
-                told[futures[future]] = ended(future)
-                while printed < len(chosen) and chosen[printed].id in told:
-                    tell(board, chosen[printed], counts[chosen[printed].id], told[chosen[printed].id])
-                    printed += 1
-                if sys.stderr.isatty():
-                    print(f"\r{len(told)} of {len(chosen)} rows measured   ", end="\r", file=sys.stderr, flush=True)
-    return board.close()
+    context, watch = multiprocessing.get_context("spawn"), Watch(folder, len(chosen))
+    try:
+        if any(row.commands for row in chosen):
+            from faults.server import STANDING, start_server
+
+            os.environ[STANDING] = start_server(folder, mark)
+        for rows, width in ((together, lanes), ([row for row in chosen if row.alone], 1)):
+            if not rows:
+                continue
+            with ProcessPoolExecutor(width, context, initializer=prepare, initargs=(folder,)) as pool:
+                futures = {pool.submit(work, matrix, row.id, folder, counts[row.id]): row for row in rows}
+                waiting = set(futures)
+                while waiting:
+                    done, waiting = wait(waiting, EVERY_S, FIRST_COMPLETED)
+                    for future in done:
+                        row = futures[future]
+                        tell(board, row, counts[row.id], ended(future))
+                    watch.tell(len(done))
+        return board.close()
+    finally:
+        kill_marked(mark)
+
+
+class Watch:
+    """Says now and then how far the rows are that take long."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self._folder, self._rows, self._ended = folder, rows, 0
+        self._began = self._told = time.monotonic()
+
+    def tell(self, ended: int) -> None:
+        """So many more rows have ended; a line where none has for some time."""
+        self._ended += ended
+        now = time.monotonic()
+        if ended or now - self._told < EVERY_S - 1:
+            self._told = now
+            return
+        self._told = now
+        going = [f"{note.stem} {note.read_text()}" for note in sorted(self._folder.glob(f"*{NOTE}"))]
+        said = f"{self._ended} of {self._rows} rows after {now - self._began:.0f} s; at work: {', '.join(going)}"
+        print(f"....  {said}", file=sys.stderr, flush=True)
 
 
 def prepare(folder: Path) -> None:
@@ -99,9 +131,12 @@ def prepare(folder: Path) -> None:
 
 def work(matrix: str, id: str, folder: Path, count: int) -> Told:
     """Measure one row, in a process for it."""
-    row = next(row for row in importlib.import_module(matrix).ROWS if row.id == id)
-    place, began = folder / id.replace("-", ""), time.monotonic()
+    number, row = next(each for each in enumerate(importlib.import_module(matrix).ROWS) if each[1].id == id)
+    place, began = folder / str(number), time.monotonic()  # a short path: sockets may lie below
     place.mkdir()
+    note = folder / f"{id}{NOTE}"
+    note_in(note)
+    reached(0, count)
     try:
         return Told(row.measure(place, count), time.monotonic() - began)
     except Skip as why:
@@ -109,6 +144,7 @@ def work(matrix: str, id: str, folder: Path, count: int) -> Told:
     except Exception as error:  # a row that breaks is a row missed; the others are still measured
         return Told(None, time.monotonic() - began, error=f"{type(error).__name__}: {error}")
     finally:
+        note.unlink()
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from faults.material import complete, digests
-from faults.row import Figure
+from faults.row import Figure, reached
 
 from contracts.errors import Corrupt
 from contracts.shards import committed, dataset_digest, read_shard
@@ -141,6 +141,7 @@ def corrupt_cache(folder: Path, count: int) -> Figure:
                 path.chmod(0o644)
                 path.write_bytes(data)
                 path.chmod(0o444)
+                reached(trial + 1, count)
             shutil.rmtree(dataset)
             repository.checkout(["dataset.dvc"], force=True)
             verify(dataset, selection)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from faults.material import SHARDS, complete, digests, leftovers, lost_and_doubled, samples_of
-from faults.row import Figure
+from faults.row import Figure, reached
+from forks import forking
 
 from contracts.errors import Misuse
 from contracts.files import lock
@@ -26,20 +24,9 @@ POINTS = ("opened", "written", "synced", "renamed")  # of each file's commit
 FILES = ("tar", "ledger", "record")
 
 
-@contextmanager
-def processes() -> Iterator[Any]:
+def processes() -> AbstractContextManager[Any]:
     """Starts bare processes quickly: they are forked from a clean one that has imported the writer."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["faults.material"])
-    try:
-        yield context
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+    return forking("faults.material", "pyarrow.parquet", "faults.kills")
 
 
 def kill_at_random(folder: Path, count: int) -> Figure:
@@ -47,8 +34,9 @@ def kill_at_random(folder: Path, count: int) -> Figure:
     rng, seeds = random.Random(1), range(SEEDS)
     landed = attempts = same = lost = doubled = left = cut = 0
     with processes() as context:
-        began = time.monotonic()
         to_end(context, [(folder / f"whole-{seed}", seed) for seed in seeds])
+        began = time.monotonic()  # of the second time: the first waits for what is forked from
+        to_end(context, [(folder / f"again-{seed}", seed) for seed in seeds])
         seconds = time.monotonic() - began
         whole = [digests(folder / f"whole-{seed}") for seed in seeds]
         keys = [[key for number in range(SHARDS) for key, _ in samples_of(seed, number)[0]] for seed in seeds]
@@ -58,6 +46,7 @@ def kill_at_random(folder: Path, count: int) -> Figure:
             writers = [context.Process(target=complete, args=job) for job in wave]
             hit = [job for job, died in zip(wave, killed(writers, rng, seconds)) if died][: count - landed]
             landed += len(hit)
+            reached(landed, count)
             cut += sum(leftovers(dataset) for dataset, _ in hit)
             to_end(context, hit)
             for dataset, seed in hit:
@@ -144,6 +133,7 @@ def kill_between_steps(folder: Path, count: int) -> Figure:
                 died += writer.exitcode == -signal.SIGKILL
             to_end(context, [(*job, FEW) for job in wave])
             same += sum(digests(dataset) == whole[seed] and not leftovers(dataset) for dataset, seed in wave)
+            reached(first + len(wave), count)
     return Figure(f"{same}/{count} identical, {died} died at {min(count, steps)} steps", same == died == count)
 
 
@@ -185,6 +175,7 @@ def two_at_once(folder: Path, count: int) -> Figure:
             holder.join()
             complete(dataset, 0, FEW)
             same += digests(dataset) == whole
+            reached(trial + 1, count)
     said = (
         f"second run refused, holder named {named}/{count}; identical {same}/{count}; slowest takeover {slowest:.2f} s"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOM = 4 << 30  # bytes that must be free in memory
 MARK = "VOXFACE_FAULT"  # in the environment of what a row starts: its processes are found by it
+WORK = "VOXFACE_FAULT_WORK"  # the same: the work folder of the commands that it starts
 
 
 def short_folder(prefix: str) -> Path:
@@ -49,6 +50,21 @@ class Row:
     few: int  # in the tests
     full: int  # in the campaign
     alone: bool = False  # whether nothing else may run meanwhile: its promise is one of the clock
+    commands: bool = False  # whether it starts commands that need Prefect's server
+
+
+_NOTE: list[Path] = []
+
+
+def note_in(file: Path | None) -> None:
+    """From now on :func:`reached` writes there, or nowhere."""
+    _NOTE[:] = [file] if file else []
+
+
+def reached(done: int, count: int) -> None:
+    """So many of the row's faults are done."""
+    for file in _NOTE:
+        file.write_text(f"{done}/{count}")
 
 
 def marked(mark: str) -> set[int]:
@@ -62,10 +78,10 @@ def marked(mark: str) -> set[int]:
     return found - {os.getpid()}
 
 
-def kill_marked(mark: str) -> None:
-    """SIGKILL to all processes of ``mark``, until none is left."""
+def kill_marked(mark: str, *spared: int) -> None:
+    """SIGKILL to all processes of ``mark`` but the ``spared``, until none is left."""
     ended = time.monotonic() + 10
-    while (processes := marked(mark)) and time.monotonic() < ended:
+    while (processes := marked(mark).difference(spared)) and time.monotonic() < ended:
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

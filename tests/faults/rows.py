@@ -23,6 +23,7 @@ ROWS = (
         commands.kill_ingest,
         0,
         10,
+        commands=True,
     ),
     Row(
         "F2-steps",
@@ -33,12 +34,22 @@ ROWS = (
         60,
     ),
     Row(
-        "F3-signal",
-        "SIGTERM and Ctrl-C on voxface ingest",
-        "143/130 {count}/{count} within 5 s, orphans 0, all identical",
-        commands.stop_ingest,
+        "F3-term",
+        "SIGTERM to voxface ingest",
+        "143 {count}/{count} within 5 s, orphans 0, all identical",
+        commands.terminate_ingest,
         1,
-        20,
+        10,
+        commands=True,
+    ),
+    Row(
+        "F3-ctrlc",
+        "Ctrl-C on voxface ingest",
+        "130 {count}/{count} within 5 s, orphans 0, all identical",
+        commands.break_ingest,
+        0,
+        10,
+        commands=True,
     ),
     Row(
         "F4-worker",
@@ -63,6 +74,7 @@ ROWS = (
         commands.full_ingest,
         0,
         1,
+        commands=True,
     ),
     Row(
         "F6-ledger",
@@ -113,6 +125,7 @@ ROWS = (
         commands.second_ingest,
         0,
         1,
+        commands=True,
     ),
     Row(
         "F12-source",
@@ -145,7 +158,6 @@ ROWS = (
         decoders.hang,
         4,
         24,
-        alone=True,
     ),
     Row(
         "F16-crash",

@@ -15,7 +15,7 @@ from unittest import mock
 
 from faults.disks import FailingDisk
 from faults.material import digests, record_clips
-from faults.row import Figure
+from faults.row import Figure, reached
 
 from contracts.errors import Transient
 from contracts.files import sha256_file
@@ -114,6 +114,7 @@ def change_source(folder: Path, count: int) -> Figure:
         mismatch += lines[0]["reason"] == "HASH_MISMATCH"
         unhurt += samples == right
         wrong += bool(samples) and samples != right
+        reached(trial + 1, count)
     said = f"HASH_MISMATCH {mismatch}, read before the change {unhurt}, wrong-content samples {wrong}"
     certain = count - count // 4  # where the decoder surely read other contents
     return Figure(said, not wrong and mismatch + unhurt == count and mismatch >= certain)
@@ -152,6 +153,7 @@ def fail_while_reading(folder: Path, count: int) -> Figure:
                 others.append(f"{name}: {ended[:300]}")
             disk.mend()
             same += build_row(planned, disk.folder, tools, SETTINGS) == right
+            reached(trial + 1, count)
         finally:
             disk.close()
     said = f"stopped, naming the file {told}/{count}; well again, the same sample {same}/{count}"

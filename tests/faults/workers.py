@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from faults.material import digests, leftovers, record_clips, until
-from faults.row import MARK, Figure, kill_marked
+from faults.row import MARK, Figure, kill_marked, reached
 
 from contracts.index import read_index
 from contracts.manifest import row_from
@@ -115,6 +115,7 @@ def kill_worker(folder: Path, count: int) -> Figure:
             if not killed:
                 continue
             landed += 1
+            reached(landed, count)
             lines = [line for each in noted(notes).values() for line in each]
             rows = [what for _, what in lines if what != "begins"]
             again = {row for row in rows if rows.count(row) > 1}
@@ -153,6 +154,7 @@ def die_on_row(folder: Path, count: int) -> Figure:
             lost += len(keys) - len(rows)
             held = [key for shard in committed(dataset) for key in shard.offsets]
             lost += sum(line["state"] == "kept" for line in rows.values()) - len(held)
+            reached(trial + 1, count)
     said = f"failed(CRASHED) {ended}/{count} after {max(tries)} tries alone, "
     said += f"others as without {others}/{count}, lost {lost}"
     return Figure(said, ended == others == count and not lost and set(tries) == {2})

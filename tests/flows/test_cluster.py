@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import Misuse
 from contracts.files import lock
 from flows import cluster as room
 from flows.cluster import FOLDER, cluster
@@ -21,7 +22,15 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("ray.init", lambda **_: None)
     monkeypatch.setattr("ray.shutdown", lambda: None)
     monkeypatch.setattr(room, "_keep_private", lambda token: None)
+    monkeypatch.setattr(room, "LONGEST_BYTES", 1000)  # no sockets will lie there
     return tmp_path
+
+
+def test_a_folder_too_deep_for_sockets_is_refused_by_name(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LONGEST_BYTES", len(str(folders)) + 12)
+    with pytest.raises(Misuse, match=f"{folders}.* is 4 bytes too long: set RAY_TMPDIR"), cluster():
+        pass
+    assert not list(folders.iterdir())
 
 
 def test_a_signal_while_ray_starts_is_ours(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

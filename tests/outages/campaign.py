@@ -33,7 +33,9 @@ def main() -> int:
     only = {name for name in arguments.only.split(",") if name}
     unknown = only - {row.id for row in ROWS} - {row.id.partition("-")[0] for row in ROWS}
     if unknown:
-        print(f"--only: no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.id for row in ROWS)}")
+        print(
+            f"voxface: --only: no such row: {', '.join(sorted(unknown))}; there are {', '.join(row.id for row in ROWS)}"
+        )
         return 2
     from flows import environment
 
