@@ -33,6 +33,9 @@ def to_rgb(space: int, full: bool = False) -> np.ndarray:
     return np.column_stack([turn, -turn @ [black, 128, 128]])
 
 
+BT601 = to_rgb(5)
+
+
 class Picture:
     """One plane, RGB uint8 [H, W, 3]; or three, Y [H, W], Cb and Cr [H/2, W/2] (H, W even), and ``to_rgb`` of them.
 
@@ -112,7 +115,7 @@ class Picture:
         halves = np.array([[a, b, ((a + b) / 2 + e - 0.5) / 2] for a, b, e in matrix.tolist()])
         half = (side // 2, side // 2)
         moved = (warp(y, matrix, (side, side)), *(warp(colour, halves, half, smooth=False) for colour in colours))
-        return Picture(moved, self.matrix).rgb
+        return _blocky(moved, self.matrix)
 
     def thin(self, stride: int) -> np.ndarray:
         """Every ``stride``-th pixel (an even number) of every ``stride``-th row: RGB uint8 [h, w, 3]."""
@@ -121,3 +124,14 @@ class Picture:
         y, *colours = self.planes
         few = [y[::stride, ::stride], *(colour[:: stride // 2, :: stride // 2] for colour in colours)]
         return np.asarray(cv2.transform(cv2.merge([np.ascontiguousarray(plane) for plane in few]), self.matrix))
+
+
+def _blocky(planes: tuple[np.ndarray, ...], matrix: np.ndarray) -> np.ndarray:
+    """RGB where four pixels share their sample of colour: JPEG's averages of fours are then that sample again."""
+    y, *colours = planes
+    height, width = y.shape
+    if np.array_equal(matrix, BT601):  # which OpenCV knows by itself: one pass over planes that adjoin
+        joined = np.concatenate([plane.ravel() for plane in planes]).reshape(height * 3 // 2, width)
+        return np.asarray(cv2.cvtColor(joined, cv2.COLOR_YUV2RGB_I420))
+    full = [cv2.resize(colour, (width, height), interpolation=cv2.INTER_NEAREST) for colour in colours]
+    return np.asarray(cv2.transform(cv2.merge([y, *full]), matrix))

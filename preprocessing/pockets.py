@@ -17,10 +17,11 @@ from preprocessing.picture import Picture
 from preprocessing.warp import from_part, reach
 
 IN_MEMORY = 256 << 20  # bytes; beyond them the pockets of a clip lie in an unnamed temporary file
+BLOCK = 4 << 20  # bytes asked for at once: a few huge pages, where planes one by one would be hundreds of small ones
 MARGIN = 0.12  # of the crop's reach on each side: smoothing moves the crop after the pocket was cut
 FIRST = 2.6  # of a detector box's width, where no points have been found yet
 SIGHTS = (33, 263, 1, 168)  # outer corners of the eyes, tip and bridge of the nose: nothing that speech moves
-STEADY = 0.01  # of the pocket's side: while none of those moves further, the pocket stays
+STEADY = 0.02  # of the pocket's side: while none of those moves further, the pocket stays
 FINER = 1.1  # of the largest crop's scale: a pocket is no finer than the crop needs
 
 
@@ -42,14 +43,19 @@ class Spool:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._held: dict[int, np.ndarray] = {}  # by number
+        self._block = np.empty(0, np.uint8)  # what is left of the last
         self._offsets: dict[int, tuple[int, tuple[int, ...]]] = {}  # in the file, and shapes
         self.size = 0  # bytes put aside so far
 
     def write(self, plane: np.ndarray) -> int:
-        """Put ``plane`` aside, a copy where it is a part of something larger; return its number."""
+        """Put a copy of ``plane`` (uint8) aside; return its number."""
         number = len(self._held) + len(self._offsets)
         if self.size + plane.nbytes <= IN_MEMORY:
-            self._held[number] = plane if plane.flags.owndata else plane.copy()
+            if self._block.size < plane.size:
+                self._block = np.empty(max(BLOCK, plane.size), np.uint8)
+            held, self._block = self._block[: plane.size].reshape(plane.shape), self._block[plane.size :]
+            np.copyto(held, plane)
+            self._held[number] = held
         else:
             try:
                 self._offsets[number] = (self._file.seek(0, 2), plane.shape)
@@ -72,6 +78,7 @@ class Spool:
     def close(self) -> None:
         """Free it all."""
         self._held.clear()
+        self._block = np.empty(0, np.uint8)
         self._file.close()
 
 

@@ -15,6 +15,7 @@ from contracts.reasons import Reason
 from contracts.sample import FPS, SAMPLES_PER_FRAME
 from preprocessing.faces import UPSAMPLE_BELOW, Face, choose, nearest, rivals
 from preprocessing.landmarks import FaceMesh, Follower, empty, fill
+from preprocessing.memory import settle
 from preprocessing.picture import Picture
 from preprocessing.pockets import Pockets, Spool
 from preprocessing.quality import Stillness
@@ -80,15 +81,22 @@ class Shot:
         if self._tracks or self.refusal:
             return
         self._held.append(image.copy())
-        faces: list[Face] = []
-        if number == 0 or number in LATER:
-            faces = self._tools.finder.hog(image.rgb)
-        if number == 0 and not faces and not self._large:
-            faces = self._tools.finder.clahe(image.rgb)
+        faces = self._look(image, number) if number == 0 or number in LATER else []
         if faces:
             self._begin(faces)
         elif number == LATER[-1] or (number + 2) * image.nbytes > HELD_BYTES:
             self.end()
+
+    def _look(self, image: Picture, number: int) -> list[Face]:
+        """Faces that HOG sees in frame ``number``: everywhere in the first and the last of those looked at."""
+        finder = self._tools.finder
+        if 0 < number < LATER[-1]:
+            return finder.hinted(image.rgb)
+        if number == 0 and not self._large:
+            return finder.hog(image.rgb) or finder.clahe(image.rgb)
+        # what the manifest points at may be a small face behind a wide one
+        pointed = place(self._row, image.width, image.height) is not None
+        return (not pointed and finder.wide(image.rgb)) or finder.hog(image.rgb)
 
     def end(self) -> None:
         """No further frame is waited for: use the slow detectors where no face has been found yet."""
@@ -165,7 +173,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 
@@ -177,6 +185,7 @@ class Watch:
 
         self._tools.mesh  # noqa: B018 (loads it)
         NURSERY.open()
+        settle()
 
     def __call__(self, clip: Clip) -> Iterable[Clip]:
         if clip.kind != "clip":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.util
 import json
 import os
@@ -31,6 +32,7 @@ def main(number: int) -> None:
     line = socket.socket(fileno=number)
     jobs = {name: _loaded(name).main for name in ("scan", "read")}
     children: set[int] = set()
+    gc.freeze()  # no child looks through, and so copies, what is loaded here
     while message := socket.recv_fds(line, ORDER_BYTES, 2):
         data, handles, _, _ = message
         if not data:
