@@ -13,6 +13,7 @@ HOP = 160  # samples, 10 ms
 FFT = 512
 POWER = 0.3
 SIX_SECONDS = 6 * SAMPLE_RATE
+VOICE = 250 * SAMPLES_PER_FRAME  # ten seconds
 MEL_BANDS = 80
 COLUMNS_PER_FRAME = SAMPLES_PER_FRAME // HOP  # 4
 MEL_FLOOR = 1e-5
@@ -55,6 +56,19 @@ def log_mel(audio: np.ndarray) -> np.ndarray:
         return np.zeros((0, MEL_BANDS), np.float32)
     magnitudes = np.abs(_spectrum(np.pad(audio, edge)))
     return np.log(np.maximum(mel_filters() @ magnitudes, MEL_FLOOR)).T.astype(np.float32)
+
+
+def voice_level(audio: np.ndarray) -> np.ndarray:
+    """Mean log-mel column, float32 [80], of the first ten seconds of a recording [N] in -1..1.
+
+    What voice and microphone give to every sound. Columns in which nothing is heard at all do not count, unless
+    there are no others.
+    """
+    first = audio[:VOICE]
+    columns = log_mel(np.pad(first, (0, -len(first) % SAMPLES_PER_FRAME)))
+    heard = columns[(columns > np.log(MEL_FLOOR)).any(1)]
+    mean: np.ndarray = (heard if len(heard) else np.full((1, MEL_BANDS), np.log(MEL_FLOOR))).mean(0)
+    return mean.astype(np.float32)
 
 
 def _spectrum(audio: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Preset = Literal["paper", "small", "tiny"]
 Batch = dict[str, Any]  # tensors by field name (View), and lists of strings
-FIELDS = ("frames", "landmarks", "audio", "spectrogram", "speaker", "gender")
+FIELDS = ("frames", "landmarks", "audio", "spectrogram", "voice", "speaker", "gender")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class View:
       they may come from the seconds that are trained on;
     - ``spectrogram`` float32 [B, 2, 257, 598]: ``contracts.speech`` of six seconds of the clip, the first ones except
       in training, which draws them;
+    - ``voice`` float32 [B, 80]: ``contracts.speech.voice_level`` of the clip;
     - ``speaker`` int64 [B]: number of the speaker in the selection; ``gender`` int64 [B]:
       0 f, 1 m, -1 unknown;
     - always ``key`` (list of B strings), ``index`` int64 [B, n]: frame numbers in the clip,

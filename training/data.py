@@ -203,7 +203,7 @@ class Reader:
                 for name, numbers in shown.items():
                     points = np.ascontiguousarray(landmarks[numbers, :, :2], np.float32)
                     item[f"{name}landmarks"] = torch.from_numpy(points)
-            if {"audio", "spectrogram"} & set(view.fields):
+            if {"audio", "spectrogram", "voice"} & set(view.fields):
                 sound = decode_wav(bytes(self._member(sample, "wav")))
                 item |= _sound_fields(sound, span, index, view, rng if self.subset == "train" else None)
         except (ValueError, KeyError, OSError, EOFError) as error:
@@ -287,7 +287,7 @@ def _sound_fields(
     sound: np.ndarray, span: Span, index: np.ndarray, view: View, rng: np.random.Generator | None
 ) -> dict[str, torch.Tensor]:
     """``rng`` picks the seconds that a spectrogram shows; without it, it shows the first six."""
-    from contracts.speech import power_spectrogram, six_seconds
+    from contracts.speech import power_spectrogram, six_seconds, voice_level
 
     fields = {}
     if span.sample.kind == "speech":
@@ -297,6 +297,8 @@ def _sound_fields(
     if "spectrogram" in view.fields:
         part = heard if rng is None else _some_seconds(heard, rng)
         fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(part)), np.float32))
+    if "voice" in view.fields:
+        fields["voice"] = torch.from_numpy(voice_level(heard))
     if "audio" in view.fields:
         back = KNOWN_GAP if span.first else 0  # only ``known`` spans begin later than their clip
         first = (span.first - back) * SAMPLES_PER_FRAME

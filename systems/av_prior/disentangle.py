@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from systems.av_prior.audio_encoder import AudioEncoder
 from systems.av_prior.disguise import disguise
 from systems.av_prior.face_generator import FaceGenerator
 from systems.av_prior.readers import GEOMETRY, LinearTelling
-from systems.av_prior.reconstruction import STAND_INS, reconstruction_losses
+from systems.av_prior.reconstruction import STAND_INS, reconstruction_losses, two_sides
 from systems.av_prior.spaces import MemoryBanks, Projection, contrastive_loss, orthogonal_loss, pearson
 from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.adversarial import Discriminator, discriminator_loss
@@ -161,12 +161,9 @@ class Disentangle(TrainedStage):
         model["audio_encoder"].measure(batch["audio"] for batch in batches)
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
-        """Adam for either side."""
-        s, ours = self.settings, [p for name in self.networks for p in model[name].parameters()]
-        return {
-            "generator": Adam(ours, s.rate, betas=(s.beta, 0.999)),
-            "discriminator": Adam(model["discriminator"].parameters(), s.rate_critic, betas=(s.beta, 0.999)),
-        }
+        """Adam for either side, with PC-AVS's rates."""
+        s = self.settings
+        return two_sides(model, self.networks, rate=s.rate, rate_critic=s.rate_critic, beta=s.beta)
 
     def loss(self, model: nn.ModuleDict, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
         """L_cl and L_G (eqs. (2), (5)); D's loss. Memory banks and tellings take in the batch."""

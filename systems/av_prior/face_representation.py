@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from systems.av_prior.disguise import disguise
 from systems.av_prior.face_encoder import FaceEncoder
 from systems.av_prior.face_generator import FaceGenerator
 from systems.av_prior.readers import IrisReader, MotionReader
-from systems.av_prior.reconstruction import STAND_INS, reconstruction_losses
+from systems.av_prior.reconstruction import STAND_INS, reconstruction_losses, two_sides
 from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.adversarial import Discriminator, discriminator_loss
 from systems.common.geometry import IRIS, columns, geometry
@@ -156,11 +156,8 @@ class FaceRepresentation(TrainedStage):
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
         """Adam for either side, with PC-AVS's rates."""
-        s, ours = self.settings, [p for name in self.networks for p in model[name].parameters()]
-        return {
-            "generator": Adam(ours, s.rate, betas=(s.beta, 0.999)),
-            "discriminator": Adam(model["discriminator"].parameters(), s.rate_critic, betas=(s.beta, 0.999)),
-        }
+        s = self.settings
+        return two_sides(model, self.networks, rate=s.rate, rate_critic=s.rate_critic, beta=s.beta)
 
     def loss(self, model: nn.ModuleDict, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
         """Reconstruction as in eq. (5), identities apart, and what the readers learn; D's loss."""

@@ -1,11 +1,13 @@
-"""The image losses of eq. (5), shared by both stages that train G."""
+"""The image losses of eq. (5) and who learns from them, shared by both stages that train G."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from systems.common.adversarial import generator_loss
 from systems.common.losses import detached_features, feature_distance
@@ -28,3 +30,13 @@ def reconstruction_losses(
     if weight_gan:
         losses["gan"] = generator_loss(discriminator(made))
     return losses
+
+
+def two_sides(
+    model: nn.ModuleDict, ours: Iterable[str], *, rate: float, rate_critic: float, beta: float
+) -> dict[str, Optimizer]:
+    """Adam for the networks called ``ours``, and for the discriminator, with PC-AVS's first moment."""
+    return {
+        "generator": Adam([p for name in ours for p in model[name].parameters()], rate, betas=(beta, 0.999)),
+        "discriminator": Adam(model["discriminator"].parameters(), rate_critic, betas=(beta, 0.999)),
+    }

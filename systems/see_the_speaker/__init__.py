@@ -22,7 +22,7 @@ SYSTEM = System(
     proof={
         "conre": {"steps": 400},
         "portrait_diffusion": {"steps": 300},
-        "lip_landmarks": {"steps": 300},
+        "lip_landmarks": {"steps": 200},
         "motion_space": {"steps": 700},
         "hr_codebook": {"steps": 400},
         "motion_diffusion": {"steps": 400},

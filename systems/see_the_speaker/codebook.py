@@ -56,15 +56,21 @@ class Codebook(ModelMixin, ConfigMixin):
         return z + (z_q - z).detach(), index, l_code
 
     @torch.no_grad()
-    def start_from(self, z_wr: Tensor, rounds: int = 4) -> None:
-        """Put the codes where the data is: k-means over vectors ``z_wr`` [N, width], standardised by ``entry``.
+    def start_from(self, z_wr: Tensor, shown: Tensor, rounds: int = 10) -> None:
+        """Put the codes where the data is: k-means over vectors ``z_wr`` [N, width], near where they look alike.
 
+        ``shown`` [N, p]: the pixels that each place stands for. ``entry`` becomes the linear map under which
+        distances are those of the pixels as z_wr tells them, so that the nearest code is the likest patch.
         # not in the paper: it starts from CodeFormer's codes. Codes drawn at random are mostly never nearest.
         """
         mean, deviation = z_wr.mean(0), z_wr.std(0).clamp_min(1e-4)
-        self.entry.weight.copy_(torch.diag(1 / deviation)[:, :, None, None])
-        self.entry.bias.copy_(-mean / deviation)
-        vectors, count = (z_wr - mean) / deviation, len(self.codes)
+        told = least_squares((z_wr - mean) / deviation, shown)[0]
+        u, s, _ = torch.linalg.svd(told, full_matrices=False)  # pixels told: (z u) in units of s, turned by v
+        turn = told.new_zeros(len(told), len(told))
+        turn[:, : len(s)] = u * s
+        self.entry.weight.copy_((turn / deviation[:, None]).T[:, :, None, None])
+        self.entry.bias.copy_(-(mean / deviation) @ turn)
+        vectors, count = (z_wr - mean) / deviation @ turn, len(self.codes)
         # Evenly spaced vectors: no draw, so that the same data give the same codes.
         codes = vectors[torch.linspace(0, len(vectors) - 1, count).long()].clone()
         for _ in range(rounds):
@@ -82,7 +88,8 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
     over warped maps (``joined``: their channels, coarsest first, sizes from twice the grid up), they are
     mixed in with a weight ``w``, CodeFormer's controllable feature transformation: 0 reads the codes alone,
     1 trusts the maps. ``copy_image``: painting starts from a picture, with w the source itself, warped at
-    high resolution, with what the motion space painted; without it the colours that the codes stand for.
+    high resolution, with what the motion space painted; without it the patches that each code and its eight
+    neighbours stand for, linearly.
     # not in the paper: the transformation is CodeFormer's; the start shows a face after few steps.
     ``equalised``: layers for a learning rate of 2e-3, otherwise plain ones for CodeFormer's 1e-4.
     """
@@ -102,33 +109,45 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
         self.ups = nn.ModuleList([FuseUp(a, 0, b, conv=conv) for a, b in pairwise(widths)])
         self.mixers = nn.ModuleList([EqualConv(j + c, 2 * c, zero=True) for j, c in zip(joined, widths[1:])])
         self.paint = EqualConv(widths[-1], 3, zero=copy_image)
-        self.tint = nn.Conv2d(width, 3, 1) if copy_image else None
+        patch = 3 * 4 ** (len(widths) - 1)
+        self.patches = nn.Conv2d(width, patch, 3, padding=1, padding_mode="replicate") if copy_image else None
+        self.register_buffer("unit", torch.ones(width))  # 1 / deviation of each of the codes' dimensions
 
     def forward(self, z_q: Tensor, skips: Sequence[Tensor], base: Tensor, w: Tensor) -> Tensor:
         """``z_q`` [B, width, g, g]; ``skips`` warped maps finest first; ``base`` [B, 3, S, S] the warped source
         with what the motion space painted; ``w`` [B] in 0..1 -> pictures [B, 3, S, S], about -1..1."""
         weight = w[:, None, None, None]
-        x = self.entry(z_q)
+        x = self.entry(z_q * self.unit[:, None, None])
         maps = list(reversed(skips))
         for i, up in enumerate(self.ups):
             x = up(x)
             if i < len(self.mixers):
                 scale, shift = self.mixers[i](torch.cat([maps[i], x], 1)).chunk(2, 1)
                 x = x + weight * (scale * x + shift)
-        if self.tint is None:
+        if self.patches is None:
             return self.paint(x)
-        return weight * base + (1 - weight) * enlarge(self.tint(z_q), base.shape[-1]) + self.paint(x)
+        alone = F.pixel_shuffle(self.patches(z_q), base.shape[-1] // z_q.shape[-1])
+        return weight * base + (1 - weight) * alone + self.paint(x)
 
     @torch.no_grad()
-    def start_from(self, z_q: Tensor, colours: Tensor) -> None:
-        """Fit ``tint`` to ``colours`` [N, 3] of places with codes ``z_q`` [N, width], by least squares."""
-        if self.tint is None:
+    def start_from(self, z_q: Tensor, pictures: Tensor) -> None:
+        """Fit ``patches`` to ``pictures`` [N, 3, S, S] whose codes are ``z_q`` [N, width, g, g], by least squares."""
+        self.unit.copy_(1 / z_q.std((0, 2, 3)).clamp_min(1e-4))
+        if self.patches is None:
             return
-        inputs = torch.cat([z_q, z_q.new_ones(len(z_q), 1)], 1).double()
-        gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1]).to(inputs)
-        weight = torch.linalg.solve(gram, inputs.T @ colours.double()).float()
-        self.tint.weight.copy_(weight[:-1].T[:, :, None, None])
-        self.tint.bias.copy_(weight[-1])
+        near = F.unfold(F.pad(z_q, (1, 1, 1, 1), mode="replicate"), 3)
+        shown = F.pixel_unshuffle(pictures, pictures.shape[-1] // z_q.shape[-1]).flatten(2)
+        weight, bias = least_squares(near.transpose(1, 2).flatten(0, 1), shown.transpose(1, 2).flatten(0, 1))
+        self.patches.weight.copy_(weight.T.view_as(self.patches.weight))
+        self.patches.bias.copy_(bias)
+
+
+def least_squares(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Weight [a, b] and bias [b] that lead from ``inputs`` [N, a] to ``outputs`` [N, b]; ``ridge`` per input."""
+    x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1).double()
+    gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1]).to(x)
+    found = torch.linalg.solve(gram, x.T @ outputs.double()).to(outputs)
+    return found[:-1], found[-1]
 
 
 def _plain_conv(inputs: int, outputs: int) -> nn.Module:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -20,6 +22,9 @@ from systems.see_the_speaker.codebook import Codebook, HighResolutionDecoder, en
 from systems.see_the_speaker.image_losses import STAND_INS, image_losses
 from systems.see_the_speaker.motion_wrapping import Source, Wrapped, decode, read_motion, read_source, wrap
 from systems.see_the_speaker.warp import resize, warp
+
+STARTING_PICTURES = 128  # from which codes and patches are fitted
+FITTED_RATE = 1e-4  # §IV-E, high-resolution component
 
 
 class HRCodebookSettings(StageSettings):
@@ -108,27 +113,36 @@ class HRCodebook(TrainedStage):
         )
 
     def prepare(self, model: nn.ModuleDict, batches: Iterable[Batch]) -> None:
-        """Codes by k-means over z_wr of the training data, and the colours that they stand for."""
-        vectors, colours = [], []
-        for batch in batches:
+        """Codes by k-means over z_wr of the training data, and the patches that they stand for."""
+        maps, pictures = [], []
+        for batch in islice(batches, -(-STARTING_PICTURES // (2 * self.settings.batch))):
+            for moment in (slice(0, 1), slice(1, 2)):
+                with torch.no_grad():
+                    maps.append(self._wrap(model, batch["frames"][:, moment], batch["landmarks"][:, moment])[1].z_wr)
+                pictures.append(batch["frames"][:, moment.start])
+        if maps:
+            z_wr, shown = torch.cat(maps), torch.cat(pictures)
+            pixels = F.pixel_unshuffle(shown, shown.shape[-1] // z_wr.shape[-1])
+            vectors, patches = (x.permute(0, 2, 3, 1).flatten(0, 2) for x in (z_wr, pixels))
+            keep = torch.linspace(0, len(vectors) - 1, min(len(vectors), 16_384)).long()
+            model["codebook"].start_from(vectors[keep], patches[keep])
             with torch.no_grad():
-                z_wr = self._wrap(model, batch["frames"][:, :1], batch["landmarks"][:, :1])[1].z_wr
-            vectors.append(z_wr.permute(0, 2, 3, 1).flatten(0, 2))
-            colours.append(resize(batch["frames"][:, 0], z_wr.shape[-1]).permute(0, 2, 3, 1).flatten(0, 2))
-        if vectors:
-            z, colour = torch.cat(vectors), torch.cat(colours)
-            keep = torch.linspace(0, len(z) - 1, min(len(z), 16_384)).long()
-            model["codebook"].start_from(z[keep])
-            with torch.no_grad():
-                z_q = model["codebook"](z[keep].T[None, :, :, None])[0][0, :, :, 0].T
-            model["hr_decoder"].start_from(z_q, colour[keep])
+                z_q = model["codebook"](z_wr)[0]
+            model["hr_decoder"].start_from(z_q, shown)
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
-        """Adam for either side."""
+        """Adam for either side; what starts from a fit learns at the paper's rate, lest it be lost at once."""
         s = self.settings
         generator = [p for name in self.networks for p in model[name].parameters()]
+        patches = model["hr_decoder"].patches
+        fitted = [*model["codebook"].parameters(), *(patches.parameters() if patches is not None else ())]
+        known = {id(p) for p in fitted}
+        groups = [
+            {"params": [p for p in generator if id(p) not in known]},
+            {"params": fitted, "lr": min(s.learning_rate, FITTED_RATE)},
+        ]
         return {
-            "generator": Adam(generator, s.learning_rate),
+            "generator": Adam(groups, s.learning_rate),
             "discriminator": Adam(model["discriminator"].parameters(), s.learning_rate, betas=(0.5, 0.999)),
         }
 

@@ -16,7 +16,7 @@ from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.curves import draw_curves
 from systems.common.fidelity import correlation
 from systems.common.landmarks import mouth_opening, pose_free_lips
-from systems.see_the_speaker.lip_predictor import LipPredictor
+from systems.see_the_speaker.lip_predictor import Disturbance, LipPredictor
 from systems.see_the_speaker.motion_space import LIP_CONTEXT
 from systems.see_the_speaker.speech_features import SpeechKind
 
@@ -31,6 +31,8 @@ class LipLandmarksSettings(StageSettings):
     hidden: int = 512
     learning_rate: float = 1e-4
     weight_spread: float = 0.0
+    bands: int = 0  # most mel bands that a voice is moved by in training
+    dropped: float = 0.0  # share of hidden numbers left out in training
 
 
 class LipLandmarks(TrainedStage):
@@ -40,10 +42,26 @@ class LipLandmarks(TrainedStage):
     presets: ClassVar[Mapping[str, LipLandmarksSettings]] = {
         "paper": LipLandmarksSettings(steps=50_000, batch=16),
         "small": LipLandmarksSettings(
-            steps=2000, batch=16, speech="mel", hidden=192, learning_rate=5e-4, weight_spread=1.0, validate_every=250
+            steps=2000,
+            batch=16,
+            speech="mel",
+            hidden=192,
+            learning_rate=5e-4,
+            weight_spread=1.0,
+            validate_every=250,
+            bands=3,
+            dropped=0.2,
         ),
         "tiny": LipLandmarksSettings(
-            steps=120, batch=8, frames=48, speech="mel", hidden=64, learning_rate=2e-3, weight_spread=1.0
+            steps=120,
+            batch=8,
+            frames=48,
+            speech="mel",
+            hidden=64,
+            learning_rate=2e-3,
+            weight_spread=1.0,
+            bands=3,
+            dropped=0.2,
         ),
     }
     networks: ClassVar[Mapping[str, Any]] = {"lip_predictor": LipPredictor}
@@ -58,8 +76,10 @@ class LipLandmarks(TrainedStage):
 
     @property
     def view(self) -> View:
-        """Successive landmarks with the sound, the context included."""
-        return View(("landmarks", "audio"), frames=self.settings.frames, pick="successive", context=LIP_CONTEXT)
+        """Successive landmarks with the sound, the context included, and what all of the clip's sound has in common."""
+        return View(
+            ("landmarks", "audio", "voice"), frames=self.settings.frames, pick="successive", context=LIP_CONTEXT
+        )
 
     def build_model(self, parents: Mapping[str, nn.ModuleDict]) -> nn.ModuleDict:
         """The predictor, with published speech weights where a folder is given."""
@@ -70,16 +90,17 @@ class LipLandmarks(TrainedStage):
         return nn.ModuleDict({"lip_predictor": predictor})
 
     def prepare(self, model: nn.ModuleDict, batches: Iterable[Batch]) -> None:
-        """Mean lips and their deviation; mean and deviation of the mel bands."""
-        predictor, lips, sounds = model["lip_predictor"], [], []
+        """Mean lips and their deviation; the deviation of the mel bands about each voice's mean."""
+        predictor, lips, sounds, voices = model["lip_predictor"], [], [], []
         for batch in batches:
             lips.append(pose_free_lips(batch["landmarks"]).flatten(0, 1))
             sounds.append(batch["audio"])
+            voices.append(batch["voice"])
         if lips:
             points = torch.cat(lips)
             predictor.mean.copy_(points.mean(0))
             predictor.deviation.copy_(points.std(0).clamp_min(1e-3))
-        predictor.features.measure(sounds)
+        predictor.features.measure(sounds, voices)
 
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
         """Adam over what is not frozen."""
@@ -94,13 +115,15 @@ class LipLandmarks(TrainedStage):
         """
         predictor = model["lip_predictor"]
         true = (pose_free_lips(batch["landmarks"]) - predictor.mean) / predictor.deviation
-        ours = predictor.offsets(batch["audio"])
+        s = self.settings
+        disturbance = Disturbance(rng, s.bands, s.dropped) if s.bands or s.dropped else None
+        ours = predictor.offsets(batch["audio"], batch["voice"], disturbance)
         shape = (ours - true).abs().mean()
         moving, moved = (x - x.mean(1, keepdim=True) for x in (ours, true))
         motion = (moving - moved).abs().mean()
         spread = (_deviation(moving) - _deviation(moved)).abs().mean()
         terms = {"shape": shape, "motion": motion, "spread": spread}
-        total = shape + motion + self.settings.weight_spread * spread
+        total = shape + motion + s.weight_spread * spread
         return Losses(total, {name: term.detach() for name, term in terms.items()})
 
     def validate(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
@@ -111,7 +134,7 @@ class LipLandmarks(TrainedStage):
         """
         predictor = model["lip_predictor"]
         true = pose_free_lips(batch["landmarks"])
-        ours, later = predictor(batch["audio"]), predictor(_later(batch["audio"]))
+        ours, later = (predictor(sound, batch["voice"]) for sound in (batch["audio"], _later(batch["audio"])))
         size = predictor.deviation
         return {
             "opening_correlation": correlation(mouth_opening(ours), mouth_opening(true)),
@@ -123,7 +146,7 @@ class LipLandmarks(TrainedStage):
 
     def picture(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> np.ndarray:
         """The mouth's opening over time, one row per item: true in black, predicted in red."""
-        ours = mouth_opening(model["lip_predictor"](batch["audio"]))[:6]
+        ours = mouth_opening(model["lip_predictor"](batch["audio"], batch["voice"]))[:6]
         return draw_curves([mouth_opening(pose_free_lips(batch["landmarks"]))[:6], ours])
 
 

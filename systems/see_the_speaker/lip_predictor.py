@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,28 @@ from torch import Tensor, nn
 
 from systems.see_the_speaker.lip_refiner import LIP_POINTS
 from systems.see_the_speaker.speech_features import SpeechFeatures, SpeechKind
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What keeps a network from learning few voices by heart.
+
+    ``bands``: most mel bands that a voice is moved by, up or down (the length of its throat, Jaitly and Hinton
+    2013); ``dropped``: share of the hidden numbers that are left out.  # not in the paper: it has many voices
+    """
+
+    rng: torch.Generator
+    bands: int = 0
+    dropped: float = 0.0
+
+    def throats(self, audio: Tensor) -> Tensor:
+        """Bands to move each of ``audio`` [B, N] by, int64 [B]."""
+        return torch.randint(-self.bands, self.bands + 1, (len(audio),), generator=self.rng).to(audio.device)
+
+    def drop(self, x: Tensor) -> Tensor:
+        """``x`` of any shape with numbers set to nothing, the others grown by as much."""
+        kept = torch.rand(x.shape, generator=self.rng).to(x) >= self.dropped
+        return x * kept / (1 - self.dropped)
 
 
 class LipPredictor(ModelMixin, ConfigMixin):
@@ -46,14 +69,18 @@ class LipPredictor(ModelMixin, ConfigMixin):
         self.register_buffer("mean", torch.zeros(LIP_POINTS, 2))
         self.register_buffer("deviation", torch.ones(LIP_POINTS, 2))
 
-    def offsets(self, audio: Tensor) -> Tensor:
-        """``audio`` [B, 640 (T + 2 context)] -> standardised offsets from the mean lips [B, T, 40, 2]."""
-        x = F.gelu(self.entry(self.features(audio)))
+    def offsets(self, audio: Tensor, voice: Tensor, disturbance: Disturbance | None = None) -> Tensor:
+        """Standardised offsets from the mean lips [B, T, 40, 2]; arguments as in :meth:`forward`."""
+        change = disturbance.drop if disturbance else nn.Identity()
+        x = change(F.gelu(self.entry(self.features(audio, voice, disturbance and disturbance.throats(audio)))))
         for convolution, norm in zip(self.convolutions, self.norms):
-            y = F.gelu(convolution(norm(x).transpose(1, 2))).transpose(1, 2)
+            y = change(F.gelu(convolution(norm(x).transpose(1, 2))).transpose(1, 2))
             x = x[:, 2:-2] + y
         return self.out(x).unflatten(-1, (LIP_POINTS, 2))
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """``audio`` [B, 640 (T + 2 context)] in [-1, 1] -> pose-free lips [B, T, 40, 2] in head sizes."""
-        return self.mean + self.deviation * self.offsets(audio)
+    def forward(self, audio: Tensor, voice: Tensor) -> Tensor:
+        """``audio`` [B, 640 (T + 2 context)] in [-1, 1] -> pose-free lips [B, T, 40, 2] in head sizes.
+
+        ``voice`` [B, 80]: ``contracts.speech.voice_level`` of the recordings that it was cut from.
+        """
+        return self.mean + self.deviation * self.offsets(audio, voice)

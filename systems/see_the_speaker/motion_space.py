@@ -137,7 +137,7 @@ class MotionSpace(TrainedStage):
     @property
     def view(self) -> View:
         """Two random frames of one video, source then target, each with the sound around it."""
-        fields = ("frames", "landmarks", "audio")
+        fields = ("frames", "landmarks", "audio", "voice")
         return View(fields, frames=2, pick="random", size=self.settings.size, context=LIP_CONTEXT)
 
     def build_model(self, parents: Mapping[str, nn.ModuleDict]) -> nn.ModuleDict:
@@ -276,7 +276,7 @@ class MotionSpace(TrainedStage):
 
 def _predicted_lips(model: nn.ModuleDict, batch: Batch) -> Tensor:
     """The target's pose-free lips [B, 40, 2] as its sound tells them."""
-    return model["lip_landmarks"]["lip_predictor"](batch["audio"][:, 1])[:, 0]
+    return model["lip_landmarks"]["lip_predictor"](batch["audio"][:, 1], batch["voice"])[:, 0]
 
 
 def _masked_l1(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:

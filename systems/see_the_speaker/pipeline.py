@@ -12,6 +12,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
+from contracts.speech import power_spectrogram, six_seconds, voice_level
 from systems.base import Chunk, Request, TalkingFacePipeline
 from systems.common.hearing import heard
 from systems.common.sheet import to_uint8
@@ -116,8 +117,6 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
         """The request's own portrait, or one drawn from its first six seconds of speech, uint8 [H, W, 3]."""
         if request.portrait is not None:
             return request.portrait
-        from contracts.speech import power_spectrogram, six_seconds
-
         audio = np.ascontiguousarray(request.audio, np.float32)
         name = f"{hashlib.sha256(audio.tobytes()).hexdigest()} {request.seed} {request.steps}"
         if self._last_portrait is None or self._last_portrait[0] != name:
@@ -158,8 +157,9 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
             large = enlarge(_square(picture), side)
             source = read_source(self._nets, resize(large, motion_side(self._nets)))
         # The portrait draws from the seed itself; motion must not repeat its numbers.
+        voice = torch.from_numpy(voice_level(request.audio))[None].to(self._device)
         generator = torch.Generator().manual_seed(request.seed ^ 0x6D6F7469)
-        return _Film(number, request, large, source, generator, known=source.z_m[:, None])
+        return _Film(number, request, large, source, generator, voice, known=source.z_m[:, None])
 
     def _render_window(self, film: _Film) -> Iterator[Chunk]:
         config = self.motion_unet.config
@@ -174,7 +174,8 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
                 self.motion_unet, audio, known, mask, film.source.z_m, [film.generator], film.request.steps
             )
             hears = self.lip_predictor.config.context
-            lips = self.lip_predictor(self._sound(film.request, first - hears, config.frames + 2 * hears))
+            sound = self._sound(film.request, first - hears, config.frames + 2 * hears)
+            lips = self.lip_predictor(sound, film.voice)
         start, end = film.done - first, min(config.frames, film.request.frames - first)
         for a in range(start, end, RENDERED):
             b = min(a + RENDERED, end)
@@ -204,6 +205,7 @@ class _Film:
     portrait: Tensor  # [1, 3, S, S] in [-1, 1], at the resolution of the result
     source: Source
     generator: torch.Generator
+    voice: Tensor  # [1, 80]: level of each mel band over the first ten seconds
     known: Tensor  # z_m [1, k, d]: the portrait's own, or the last frames of the window before
     done: int = 0  # frames rendered
 

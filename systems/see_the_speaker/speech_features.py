@@ -32,7 +32,8 @@ SIZES: dict[SpeechKind, dict[str, Any]] = {"hubert": LARGE, "wav2vec2": {}}  # H
 class SpeechFeatures(ModelMixin, ConfigMixin):
     """Sound to features per video frame.
 
-    ``kind``: ``mel`` four columns of log-mel per frame, brought to zero mean and unit deviation by buffers;
+    ``kind``: ``mel`` four columns of log-mel per frame, brought to zero mean and unit deviation by buffers, or by
+    the voice's own mean where it is given;
     ``hubert``, ``wav2vec2`` transformers with 50 vectors per second. ``transformer``: changes to its config.
     ``pair``: how the vectors 2i and 2i + 1 become frame i's, their mean or side by side.
     """
@@ -67,21 +68,29 @@ class SpeechFeatures(ModelMixin, ConfigMixin):
             raise Misuse(f"speech_weights: {path} holds no {self.kind} in safetensors: {error}") from None
         self.network.requires_grad_(False).eval()
 
-    def measure(self, sounds: Iterable[Tensor]) -> None:
-        """Set the buffers of ``mel`` from sounds [B, N]; nothing for the others."""
+    def measure(self, sounds: Iterable[Tensor], voices: Iterable[Tensor] = ()) -> None:
+        """Set the buffers of ``mel`` from sounds [B, N], about their voices [B, 80]; nothing for the others."""
         if self.kind != "mel":
             return
-        mels = [log_mels(sound).flatten(0, 1) for sound in sounds]
+        mels = [log_mels(sound) for sound in sounds]
         if mels:
-            mel = torch.cat(mels)
-            self.mean.copy_(mel.mean(0))
+            self.mean.copy_(torch.cat([mel.flatten(0, 1) for mel in mels]).mean(0))
+            about = [voice[:, None] for voice in voices] or [self.mean] * len(mels)
+            mel = torch.cat([(mel - voice).flatten(0, 1) for mel, voice in zip(mels, about, strict=True)])
             self.deviation.copy_(mel.std(0).clamp_min(1e-2))
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """``audio`` [B, 640 T] in [-1, 1] -> features [B, T, width]."""
+    def forward(self, audio: Tensor, voice: Tensor | None = None, bands: Tensor | None = None) -> Tensor:
+        """``audio`` [B, 640 T] in [-1, 1] -> features [B, T, width].
+
+        For ``mel``: ``voice`` [B, 80], a recording's ``contracts.speech.voice_level``, takes the place of the mean
+        over all; ``bands`` int64 [B]: bands that the voice is moved up by, as by a shorter throat.
+        """
         frames = audio.shape[1] // SAMPLES_PER_FRAME
         if self.kind == "mel":
-            mel = (log_mels(audio) - self.mean) / self.deviation
+            mel = (log_mels(audio) - (self.mean if voice is None else voice[:, None])) / self.deviation
+            if bands is not None:
+                source = (torch.arange(MELS, device=mel.device) - bands[:, None]).clamp(0, MELS - 1)
+                mel = mel.gather(2, source[:, None].expand_as(mel))
             return mel.reshape(len(audio), frames, self.width)
         # The vectors' window is 400 samples every 320: without padding the last frame would lack one.
         # Both models were published on sounds of zero mean and unit deviation.

@@ -82,7 +82,9 @@ def rebuilt(
         source, target = batch["frames"][:, 0], batch["frames"][:, 1]
         side = motion_side(space)
         read = read_source(space, resize(source, side))
-        heard = adapt_lips(space, read, nets["lip_landmarks"]["lip_predictor"](batch["audio"][:, 1])[:, 0])
+        heard = adapt_lips(
+            space, read, nets["lip_landmarks"]["lip_predictor"](batch["audio"][:, 1], batch["voice"])[:, 0]
+        )
         refine = torch.full((len(source),), float(refiner), device=source.device)
         wrapped = wrap(space, read, read_motion(space, resize(target, side)), heard, refine)
         if codebook:
@@ -225,7 +227,7 @@ TABLES = {
         stages=HRTF,
         stage="hr_codebook",
         measure=rebuilt,
-        more=("audio",),
+        more=("audio", "voice"),
         context=LIP_CONTEXT,
         notes=(_VIDEO, "frames are rebuilt from another of their video, lips as heard; the paper's are of whole talks"),
     ),

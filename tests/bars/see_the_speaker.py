@@ -165,7 +165,7 @@ def lip_landmarks(s: Subject) -> Iterator[Claim]:
 
     def opening(batch: Batch, later: bool) -> Tensor:
         heard = _begun_later(batch["audio"], s.stage.view.frames) if later else batch["audio"]
-        return correlation(mouth_opening(predictor(heard)), _opening(batch))
+        return correlation(mouth_opening(predictor(heard, batch["voice"])), _opening(batch))
 
     def mean_shape(batch: Batch) -> Tensor:
         true = pose_free_lips(batch["landmarks"])

@@ -49,6 +49,8 @@ def make_batch(view: View, items: int, seed: int = 0) -> Batch:
         batch |= _draw_references(view, index, count, hue, rng)
     if "audio" in view.fields:
         batch["audio"] = torch.from_numpy(make_sound(view, index, mouth, speaker, width, rng))
+    if "voice" in view.fields:
+        batch["voice"] = torch.from_numpy(rng.normal(-7, 1, (items, 80)).astype(np.float32))
     if "spectrogram" in view.fields:
         batch["spectrogram"] = torch.from_numpy(make_spectrogram(speaker, rng))
     if "speaker" in view.fields:

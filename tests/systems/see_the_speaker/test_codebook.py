@@ -1,6 +1,6 @@
 import torch
 
-from systems.see_the_speaker.codebook import Codebook, HighResolutionDecoder
+from systems.see_the_speaker.codebook import Codebook, HighResolutionDecoder, least_squares
 from systems.see_the_speaker.hr_codebook import perplexity
 
 
@@ -39,11 +39,33 @@ def test_codes_start_where_the_data_is() -> None:
     places = torch.tensor([[5.0, -3.0], [-4.0, 2.0], [0.0, 9.0], [7.0, 7.0]])
     vectors = places.repeat_interleave(50, 0) + 0.01 * torch.randn(200, 2, generator=generator)
     codebook = Codebook(count=4, width=2)
-    codebook.start_from(vectors)
+    codebook.start_from(vectors, vectors)
     z_q, index, l_code = codebook(vectors.T[None, :, :, None])
     assert len(index.unique()) == 4
     assert l_code < 1e-3
     assert z_q.shape == (1, 2, 200, 1)
+
+
+def test_near_codes_are_alike_patches() -> None:
+    """A dimension that shows nothing, however wide it spreads, does not decide which code is nearest."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(400, 2, generator=generator) * torch.tensor([1.0, 50.0])
+    codebook = Codebook(count=8, width=2)
+    codebook.start_from(vectors, vectors[:, :1].expand(-1, 12))
+    z_q = codebook(vectors.T[None, :, :, None])[0][0, :, :, 0].T
+    weight, bias = least_squares(z_q, vectors[:, :1])
+    assert (z_q @ weight + bias - vectors[:, :1]).square().mean() < 0.1
+
+
+def test_patches_start_from_the_pictures() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z_q = torch.randn(6, 4, 8, 8, generator=generator)
+    decoder = HighResolutionDecoder(width=4, widths=(8, 6, 4), joined=(), copy_image=True, equalised=True)
+    true = torch.nn.Conv2d(4, 48, 3, padding=1, padding_mode="replicate")
+    pictures = torch.nn.functional.pixel_shuffle(true(z_q), 4).detach()
+    decoder.start_from(z_q, pictures)
+    drawn = decoder(z_q, [], torch.zeros(6, 3, 32, 32), torch.zeros(6))
+    torch.testing.assert_close(drawn, pictures, atol=0.02, rtol=0)
 
 
 def test_the_weight_shuts_the_maps_out() -> None:

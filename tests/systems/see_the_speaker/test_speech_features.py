@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from contracts.errors import Misuse
+from contracts.speech import voice_level
 from systems.see_the_speaker.lip_predictor import LipPredictor
 from systems.see_the_speaker.speech_features import SpeechFeatures
 
@@ -66,7 +68,36 @@ def test_lips_hear_their_context_and_no_more() -> None:
     changed = sound.clone()
     changed[:, 640 * 14 :] *= -0.5  # frame 13 of the sound is the last that frame 1 of the result hears
     with torch.no_grad():
-        before, after = predictor(sound), predictor(changed)
+        before, after = (predictor(heard, torch.full((1, 80), -6.0)) for heard in (sound, changed))
     assert before.shape == (1, 8, 40, 2)
     torch.testing.assert_close(before[:, 0], after[:, 0])
     assert (before[:, 7] - after[:, 7]).abs().max() > 1e-3
+
+
+def test_a_microphone_that_is_louder_changes_no_lips() -> None:
+    torch.manual_seed(0)
+    predictor = LipPredictor(hidden=8, context=6).eval()
+    torch.nn.init.normal_(predictor.out.weight)
+    sound = np.random.default_rng(0).normal(0, 0.05, 640 * 20).astype(np.float32)
+    with torch.no_grad():
+        near, far = (
+            predictor(torch.from_numpy(heard)[None], torch.from_numpy(voice_level(heard))[None])
+            for heard in (sound, sound / 4)
+        )
+    torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)
+
+
+def test_a_voice_is_moved_by_whole_bands() -> None:
+    features = SpeechFeatures("mel")
+    sound = torch.randn(2, 640 * 3) * 0.1
+    still, moved = features(sound), features(sound, bands=torch.tensor([0, 2]))
+    assert torch.equal(still[0], moved[0])
+    bands = [x[1].reshape(-1, 80) for x in (still, moved)]
+    assert torch.equal(bands[1][:, 2:], bands[0][:, :-2])
+
+
+def test_nothing_heard_counts_for_no_voice() -> None:
+    sound = np.random.default_rng(0).normal(0, 0.05, 640 * 50).astype(np.float32)
+    quiet = np.concatenate([sound, np.zeros(640 * 100, np.float32)])
+    np.testing.assert_allclose(voice_level(sound), voice_level(quiet), atol=0.02)
+    np.testing.assert_allclose(voice_level(np.zeros(640, np.float32)), np.log(1e-5), rtol=1e-6)

@@ -46,7 +46,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, nn.Module
 
 
 def test_what_is_switched_off_changes_the_picture(networks: Mapping[str, nn.ModuleDict]) -> None:
-    view = View(("frames", "landmarks", "audio"), frames=2, size=128, context=LIP_CONTEXT)
+    view = View(("frames", "landmarks", "audio", "voice"), frames=2, size=128, context=LIP_CONTEXT)
     batch = make_batch(view, 2, 5)
     found = {}
     with torch.no_grad():
