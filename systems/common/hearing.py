@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from contracts.sample import SAMPLES_PER_FRAME
+from contracts.speech import voice_level
 
 
 def heard(audio: np.ndarray, first: int, frames: int) -> Tensor:
@@ -20,3 +21,8 @@ def heard(audio: np.ndarray, first: int, frames: int) -> Tensor:
     if a < b:
         sound[a - start : b - start] = audio[a:b]
     return torch.from_numpy(sound)
+
+
+def voice(audio: np.ndarray) -> Tensor:
+    """The level [1, 80] of each mel band over the first ten seconds of a speech [N] at 16 kHz."""
+    return torch.from_numpy(voice_level(audio))[None]

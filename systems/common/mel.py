@@ -22,6 +22,20 @@ def log_mels(audio: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(mels)).to(audio.device)
 
 
+def move_bands(mel: Tensor, bands: Tensor) -> Tensor:
+    """``mel`` [B, columns, 80] with each item's bands moved up by ``bands`` int64 [B], as by a shorter throat.
+
+    Where bands run out the last one is repeated. In training it makes many voices of few (Jaitly and Hinton 2013).
+    """
+    source = (torch.arange(mel.shape[2], device=mel.device) - bands[:, None]).clamp(0, mel.shape[2] - 1)
+    return mel.gather(2, source[:, None].expand_as(mel))
+
+
+def draw_bands(items: int, most: int, rng: torch.Generator, device: torch.device) -> Tensor | None:
+    """Bands to move each of ``items`` voices by, -``most`` to ``most``, int64 [items]; None where ``most`` is 0."""
+    return torch.randint(-most, most + 1, (items,), generator=rng).to(device) if most else None
+
+
 def mel_columns(audio: Tensor) -> Tensor:
     """Natural logarithms of 80 mel magnitudes: ``audio`` [..., 600 + 200 n] in [-1, 1] -> [..., n, 80].
 

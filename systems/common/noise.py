@@ -33,3 +33,11 @@ def seed_generators(seeds: Sequence[int]) -> list[torch.Generator]:
 def normal(generators: Sequence[torch.Generator], *shape: int) -> Tensor:
     """Standard normal draws [B, *shape], item i from generator i."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def dropout(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """``x`` of any shape with a ``share`` of its numbers left out and the others grown by as much."""
+    if not share:
+        return x
+    kept = torch.rand(x.shape, generator=rng).to(x) >= share
+    return x * kept / (1 - share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,9 @@ from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.curves import draw_curves
 from systems.common.fidelity import correlation
 from systems.common.landmarks import mouth_opening, pose_free_lips
-from systems.see_the_speaker.lip_predictor import Disturbance, LipPredictor
+from systems.common.mel import draw_bands
+from systems.common.noise import dropout
+from systems.see_the_speaker.lip_predictor import LipPredictor
 from systems.see_the_speaker.motion_space import LIP_CONTEXT
 from systems.see_the_speaker.speech_features import SpeechKind
 
@@ -116,8 +119,8 @@ class LipLandmarks(TrainedStage):
         predictor = model["lip_predictor"]
         true = (pose_free_lips(batch["landmarks"]) - predictor.mean) / predictor.deviation
         s = self.settings
-        disturbance = Disturbance(rng, s.bands, s.dropped) if s.bands or s.dropped else None
-        ours = predictor.offsets(batch["audio"], batch["voice"], disturbance)
+        bands = draw_bands(len(true), s.bands, rng, true.device)
+        ours = predictor.offsets(batch["audio"], batch["voice"], bands, partial(dropout, share=s.dropped, rng=rng))
         shape = (ours - true).abs().mean()
         moving, moved = (x - x.mean(1, keepdim=True) for x in (ours, true))
         motion = (moving - moved).abs().mean()

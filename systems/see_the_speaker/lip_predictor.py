@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,28 +13,6 @@ from torch import Tensor, nn
 
 from systems.see_the_speaker.lip_refiner import LIP_POINTS
 from systems.see_the_speaker.speech_features import SpeechFeatures, SpeechKind
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """What keeps a network from learning few voices by heart.
-
-    ``bands``: most mel bands that a voice is moved by, up or down (the length of its throat, Jaitly and Hinton
-    2013); ``dropped``: share of the hidden numbers that are left out.  # not in the paper: it has many voices
-    """
-
-    rng: torch.Generator
-    bands: int = 0
-    dropped: float = 0.0
-
-    def throats(self, audio: Tensor) -> Tensor:
-        """Bands to move each of ``audio`` [B, N] by, int64 [B]."""
-        return torch.randint(-self.bands, self.bands + 1, (len(audio),), generator=self.rng).to(audio.device)
-
-    def drop(self, x: Tensor) -> Tensor:
-        """``x`` of any shape with numbers set to nothing, the others grown by as much."""
-        kept = torch.rand(x.shape, generator=self.rng).to(x) >= self.dropped
-        return x * kept / (1 - self.dropped)
 
 
 class LipPredictor(ModelMixin, ConfigMixin):
@@ -69,12 +46,17 @@ class LipPredictor(ModelMixin, ConfigMixin):
         self.register_buffer("mean", torch.zeros(LIP_POINTS, 2))
         self.register_buffer("deviation", torch.ones(LIP_POINTS, 2))
 
-    def offsets(self, audio: Tensor, voice: Tensor, disturbance: Disturbance | None = None) -> Tensor:
-        """Standardised offsets from the mean lips [B, T, 40, 2]; arguments as in :meth:`forward`."""
-        change = disturbance.drop if disturbance else nn.Identity()
-        x = change(F.gelu(self.entry(self.features(audio, voice, disturbance and disturbance.throats(audio)))))
+    def offsets(
+        self, audio: Tensor, voice: Tensor, bands: Tensor | None = None, drop: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Standardised offsets from the mean lips [B, T, 40, 2]; ``audio`` and ``voice`` as in :meth:`forward`.
+
+        In training ``bands`` int64 [B] moves the voices, and ``drop`` leaves hidden numbers out.
+        """
+        drop = drop or nn.Identity()
+        x = drop(F.gelu(self.entry(self.features(audio, voice, bands))))
         for convolution, norm in zip(self.convolutions, self.norms):
-            y = change(F.gelu(convolution(norm(x).transpose(1, 2))).transpose(1, 2))
+            y = drop(F.gelu(convolution(norm(x).transpose(1, 2))).transpose(1, 2))
             x = x[:, 2:-2] + y
         return self.out(x).unflatten(-1, (LIP_POINTS, 2))
 

@@ -12,9 +12,9 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
-from contracts.speech import power_spectrogram, six_seconds, voice_level
+from contracts.speech import power_spectrogram, six_seconds
 from systems.base import Chunk, Request, TalkingFacePipeline
-from systems.common.hearing import heard
+from systems.common.hearing import heard, voice
 from systems.common.sheet import to_uint8
 from systems.see_the_speaker.codebook import enlarge
 from systems.see_the_speaker.hr_codebook import high_resolution_base, motion_side
@@ -157,9 +157,10 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
             large = enlarge(_square(picture), side)
             source = read_source(self._nets, resize(large, motion_side(self._nets)))
         # The portrait draws from the seed itself; motion must not repeat its numbers.
-        voice = torch.from_numpy(voice_level(request.audio))[None].to(self._device)
         generator = torch.Generator().manual_seed(request.seed ^ 0x6D6F7469)
-        return _Film(number, request, large, source, generator, voice, known=source.z_m[:, None])
+        return _Film(
+            number, request, large, source, generator, voice(request.audio).to(self._device), known=source.z_m[:, None]
+        )
 
     def _render_window(self, film: _Film) -> Iterator[Chunk]:
         config = self.motion_unet.config

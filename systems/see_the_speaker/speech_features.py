@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contracts.errors import Misuse
 from contracts.sample import SAMPLES_PER_FRAME
-from systems.common.mel import COLUMNS, MELS, log_mels
+from systems.common.mel import COLUMNS, MELS, log_mels, move_bands
 
 SpeechKind = Literal["mel", "wav2vec2", "hubert"]
 
@@ -89,8 +89,7 @@ class SpeechFeatures(ModelMixin, ConfigMixin):
         if self.kind == "mel":
             mel = (log_mels(audio) - (self.mean if voice is None else voice[:, None])) / self.deviation
             if bands is not None:
-                source = (torch.arange(MELS, device=mel.device) - bands[:, None]).clamp(0, MELS - 1)
-                mel = mel.gather(2, source[:, None].expand_as(mel))
+                mel = move_bands(mel, bands)
             return mel.reshape(len(audio), frames, self.width)
         # The vectors' window is 400 samples every 320: without padding the last frame would lack one.
         # Both models were published on sounds of zero mean and unit deviation.
