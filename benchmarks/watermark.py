@@ -105,7 +105,7 @@ def main() -> int:
             unmarked.append(detect(frames[:SEGMENT], key).p)
         print(f"{path.name}: {', '.join(f'{marks[-1].score:.1f}' for marks in seen.values())}", file=sys.stderr)
     if not quality:
-        raise SystemExit(f"no clips under {', '.join(map(str, folders))}: make some by voxface demo-corpus")
+        raise SystemExit(f"voxface: no clips under {', '.join(map(str, folders))}: make some by voxface demo-corpus")
     where = f"{len(quality)} clips of {'demo and real corpus' if corpus else 'the demo corpus'}"
     board.check(
         "W1", "marked against unmarked", f"{min(quality):.1f} dB at least, {where}", ">= 42", min(quality) >= 42

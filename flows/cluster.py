@@ -76,8 +76,33 @@ def cluster(address: str = "local", cpus: int | None = None) -> Iterator[None]:
         log.info("connected to Ray at %s", address)
         yield
     finally:
+        try:
+            _shut_down()
+        finally:
+            held.close()
+
+
+def _shut_down() -> None:
+    """Stop Ray. Leaving it resets SIGTERM beneath Python: one that came from then on would end us unheard."""
+    import ray
+    from ray._private import worker
+
+    node, handler = worker._global_node, signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
         ray.shutdown()
-        held.close()
+        return
+    if node is not None:
+        stop = node.kill_all_processes  # what takes time, after the reset
+
+        def kill_all_processes(*given: Any, **more: Any) -> None:
+            signal.signal(signal.SIGTERM, handler)
+            stop(*given, **more)
+
+        node.kill_all_processes = kill_all_processes
+    try:
+        ray.shutdown()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def aside(work: Callable[[], T]) -> T:

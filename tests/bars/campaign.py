@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         lines = prove(proof, claims.examine, lambda text: say(f"  {text}"))
         drawn = pictures.draw(proof)
     except VoxfaceError as error:
-        say(str(error))
+        print(f"voxface: {error}", file=sys.stderr)
         return error.exit_code
     minutes = (time.monotonic() - began) / 60
     text = f"{told_of(people)}\n\n{table(lines)}\n"

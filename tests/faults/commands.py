@@ -168,13 +168,13 @@ def stop_ingest(folder: Path, count: int, number: int, send: Callable[[int, int]
             send(process.pid, number)
             ended = process.wait(60) or 0  # none: it hangs
             seconds.append(time.monotonic() - began)
-            # a negative status: before the command had begun to listen
-            codes += ended in (128 + number, -number)
+            record = ingest.folder / "work" / "runs"
+            begun = any(record.glob(f"*-{process.pid}.log"))  # else it was not listening yet
+            codes += ended == 128 + number or (ended == -number and not begun)
             orphans += not until(lambda: not ingest.left(), 3)
             ingest.kill()
-            record = ingest.folder / "work" / "runs"
             told = [json.loads(path.read_bytes()) for path in record.glob(f"*-{process.pid}.json")]
-            recorded += ended < 0 or [each["exit_code"] for each in told] == [128 + number]
+            recorded += not begun or [each["exit_code"] for each in told] == [128 + number]
             there = digests(dataset) if dataset.exists() else {}
             kept += there.items() <= ingest.whole.items()
             return True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +33,26 @@ def test_a_folder_too_deep_for_sockets_is_refused_by_name(folders: Path, monkeyp
     monkeypatch.setattr(room, "LONGEST_BYTES", len(str(folders)) + 12)
     with pytest.raises(Misuse, match=f"{folders}.* is 4 bytes too long: set RAY_TMPDIR"), cluster():
         pass
+    assert not list(folders.iterdir())
+
+
+def test_a_signal_while_ray_goes_is_ours(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated("SIGTERM")
+
+    def shutdown() -> None:
+        ctypes.CDLL(None).signal(int(signal.SIGTERM), None)  # what Ray's library does: Python does not hear of it
+        node.kill_all_processes()
+
+    node = SimpleNamespace(kill_all_processes=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("ray._private.worker._global_node", node)
+    monkeypatch.setattr("ray.shutdown", shutdown)
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated), cluster():
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert not list(folders.iterdir())
 
 

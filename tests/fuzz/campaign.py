@@ -194,6 +194,9 @@ def main() -> int:
     work = Path(os.environ.get("VOXFACE_WORK", "work")).resolve() / "campaigns"
     work.mkdir(parents=True, exist_ok=True)
     kind, _, number = (asked.only or "").partition(":")
+    if kind not in ("", *KINDS) or not (number or "0").isdecimal():
+        print(f"voxface: --only: a case is named as media:123, a kind as {' or '.join(KINDS)}", file=sys.stderr)
+        return 2
     if number:
         return _once(kind, int(number), asked.seed, work)
     log = work / f"fuzz-{asked.seed}.jsonl"

@@ -43,7 +43,11 @@ def main() -> int:
     parser.add_argument("--only", help="rows, as B10,B12")
     parser.add_argument("--seeds", type=int, default=2, help="how many")
     asked = parser.parse_args()
-    chosen = [row for row in ROWS if not asked.only or row.id in asked.only.split(",")]
+    only = {name for name in (asked.only or "").split(",") if name}
+    if unknown := only - {row.id for row in ROWS}:
+        print(f"voxface: --only: no such row: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    chosen = [row for row in ROWS if not only or row.id in only]
     tried = [row for row in chosen if not set(row.needs) - rules()]
     order = sorted(tried, key=lambda row: (row.id not in SLOWEST_FIRST, row.id))
     board = Scoreboard("hostile")
