@@ -132,12 +132,15 @@ class Follower:
         self._lost, self._begun = 0, False
         mesh.reset()
 
-    def follow(self, image: Picture | np.ndarray) -> np.ndarray | None:
-        """Points [478, 3] in pixels of the frame ``image`` (or uint8 RGB [H, W, 3]), or ``None`` where it is lost."""
+    def follow(self, image: Picture | np.ndarray, *, slow: bool = True) -> np.ndarray | None:
+        """Points [478, 3] in pixels of the frame ``image`` (or uint8 RGB [H, W, 3]), or ``None`` where it is lost.
+
+        ``slow``: whether the slow detector may be asked, too.
+        """
         image = Picture.of(image)
         points = self._look(image, self._centre, self._side)
         if points is None and self._lost % LOOK_AGAIN == 0:
-            points = self._search(image)
+            points = self._search(image, slow)
         if points is None:
             self._lost += 1
             return None
@@ -168,7 +171,7 @@ class Follower:
         points[:, 2] *= scale
         return points
 
-    def _search(self, image: Picture) -> np.ndarray | None:
+    def _search(self, image: Picture, slow: bool) -> np.ndarray | None:
         """Look around the place where the face was, with the mesh's own detector and then with the others."""
         points = self._look(image, self._centre, self._side)  # having lost the track, the mesh now detects
         if points is not None:
@@ -182,7 +185,7 @@ class Follower:
         around = image.part(x0, y0, x1, y1).rgb
         upsample = int(self._side < 4 * 80)
         faces = self._finder.hog(around, upsample) or self._finder.blaze(around)
-        if not faces and (self._lost in CNN_AT or not (self._lost or self._begun)):
+        if not faces and slow and (self._lost in CNN_AT or not (self._lost or self._begun)):
             faces = self._finder.cnn(around, CNN_AROUND)
         for face in [nearest(faces, *(self._centre - (x0, y0)))] if faces else []:
             self._mesh.reset()

@@ -130,7 +130,7 @@ def _blocky(planes: tuple[np.ndarray, ...], matrix: np.ndarray) -> np.ndarray:
     """RGB where four pixels share their sample of colour: JPEG's averages of fours are then that sample again."""
     y, *colours = planes
     height, width = y.shape
-    if np.array_equal(matrix, BT601):  # which OpenCV knows by itself: one pass over planes that adjoin
+    if matrix[0, 3] == BT601[0, 3] and matrix[2, 3] == BT601[2, 3]:  # OpenCV has it in one pass over adjoining planes
         joined = np.concatenate([plane.ravel() for plane in planes]).reshape(height * 3 // 2, width)
         return np.asarray(cv2.cvtColor(joined, cv2.COLOR_YUV2RGB_I420))
     full = [cv2.resize(colour, (width, height), interpolation=cv2.INTER_NEAREST) for colour in colours]

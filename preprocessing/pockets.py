@@ -99,18 +99,14 @@ class Pockets:
         if points is not None:
             self._aim(points)
         picture = Picture.of(image)
-        limit = np.array([picture.width, picture.height])
-        low = np.clip(np.floor(self._low / 2) * 2, 0, (limit - 2) // 2 * 2).astype(int)
-        high = np.minimum(np.maximum(np.ceil(self._high / 2) * 2, low + 2), limit).astype(int)
-        part, size = picture.part(*low.tolist(), *high.tolist()), high - low
+        x0, x1 = _even(self._low[0], self._high[0], picture.width)
+        y0, y1 = _even(self._low[1], self._high[1], picture.height)
+        part, width, height = picture.part(x0, y0, x1, y1), x1 - x0, y1 - y0
         if self._scale < 1.0:
-            small = np.maximum(2, 2 * np.rint(size * self._scale / 2)).astype(int)
-            part, size = part.resized(*small.tolist()), small
+            width, height = (max(2, 2 * round(size * self._scale / 2)) for size in (width, height))
+            part = part.resized(width, height)
         numbers = [self._spool.write(plane) for plane in part.planes]
-        scale = size / (high - low)
-        self._pockets.append(
-            _Pocket(numbers, picture.matrix, int(low[0]), int(low[1]), (float(scale[0]), float(scale[1])))
-        )
+        self._pockets.append(_Pocket(numbers, picture.matrix, x0, y0, (width / (x1 - x0), height / (y1 - y0))))
 
     def _aim(self, points: np.ndarray) -> None:
         sights = points[SIGHTS, :2]
@@ -137,3 +133,9 @@ class Pockets:
 
     def __len__(self) -> int:
         return len(self._pockets)
+
+
+def _even(low: float, high: float, limit: int) -> tuple[int, int]:
+    """From ``low`` to ``high`` in even numbers, within 0..limit."""
+    start = min(max(2 * math.floor(low / 2), 0), (limit - 2) // 2 * 2)
+    return start, min(max(2 * math.ceil(high / 2), start + 2), limit)

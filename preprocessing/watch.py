@@ -47,8 +47,8 @@ class Track:
         self._follower = Follower(mesh, tools.finder, face)
         self._points: list[np.ndarray | None] = []
 
-    def see(self, image: Picture) -> None:
-        points = self._follower.follow(image)
+    def see(self, image: Picture, *, slow: bool = True) -> None:
+        points = self._follower.follow(image, slow=slow)
         self._points.append(points)
         self.pockets.add(image, points)
 
@@ -83,7 +83,7 @@ class Shot:
         self._held.append(image.copy())
         faces = self._look(image, number) if number == 0 or number in LATER else []
         if faces:
-            self._begin(faces)
+            self._begin(faces, seen=True)
         elif number == LATER[-1] or (number + 2) * image.nbytes > HELD_BYTES:
             self.end()
 
@@ -148,8 +148,8 @@ class Shot:
             )
         return self._tracks[scores.index(first)]
 
-    def _begin(self, faces: list[Face]) -> None:
-        """Follow the faces that may be meant, from the shot's first frame on."""
+    def _begin(self, faces: list[Face], *, seen: bool = False) -> None:
+        """Follow the faces that may be meant, from the shot's first frame on; HOG has ``seen`` them in the last."""
         self.faces = len(faces)
         point = place(self._row, self._held[0].width, self._held[0].height)
         chosen = [nearest(faces, *point)] if point else rivals(self._tools.fitting(self._held[-1], faces))
@@ -162,8 +162,8 @@ class Shot:
         meshes = [self._tools.mesh] + [FaceMesh() for _ in chosen[1:]]
         self._tracks = [Track(mesh, self._tools, face, self._spool) for mesh, face in zip(meshes, chosen)]
         for image in self._held:
-            for track in self._tracks:
-                track.see(image)
+            for track in self._tracks:  # HOG saw no face before the last of these: no slow detector is asked there
+                track.see(image, slow=image is self._held[-1] or not seen)
         self._held = []
 
     def _refuse(self, refusal: Reject) -> None:
@@ -173,7 +173,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 
@@ -203,13 +203,18 @@ class Watch:
             for number, image in enumerate(decoding.pictures()):
                 thin = image.thin(STRIDE)
                 if cuts.begins(thin):
-                    shots[-1].end()
+                    if not self._short(shots[-1]):
+                        shots[-1].end()
                     shots.append(Shot(self._tools, row, number, clip.spool))
                 shots[-1].see(image, thin)
-            shots[-1].end()
+            if not self._short(shots[-1]):  # which is refused whatever is in it
+                shots[-1].end()
             sound = decoding.sound
             clip.source["source_frames"] = decoding.source_frames
         return [self._span(clip, number, shot, sound) for number, shot in enumerate(shots)]
+
+    def _short(self, shot: Shot) -> bool:
+        return shot.frames < self._limits.shortest_s * FPS - 1
 
     def _span(self, clip: Clip, number: int, shot: Shot, sound: np.ndarray) -> Clip:
         start = clip.start_s + shot.first / FPS
@@ -218,7 +223,7 @@ class Watch:
         span.sound = sound[SAMPLES_PER_FRAME * shot.first :][: SAMPLES_PER_FRAME * shot.frames]
         span.scores |= {"faces": shot.faces, "static": shot.still.value}
         try:
-            if shot.frames < self._limits.shortest_s * FPS - 1:
+            if self._short(shot):
                 raise Reject(Reason.TOO_SHORT, f"a shot of {shot.frames} frames")
             track = shot.speaker(span.sound)
         except Reject as error:
