@@ -31,6 +31,10 @@ MEMBERS = ("frames", "json", "npz", "wav")  # order inside the tar
 UNREADABLE = (zipfile.BadZipFile, tokenize.TokenError, struct.error, SyntaxError, RuntimeError, EOFError, MemoryError)
 FRAMES_MAGIC = b"VXFRAME1"
 FRAMES_HEADER = struct.Struct("<8sIHH")  # magic, count, side, reserved
+ZIP_HEADER = struct.Struct("<4s5H3L2H")  # before each member of a zip, which .npz is; the last two: of name and extras
+HEADER_MOST = 70_000  # bytes of an .npy file's header: numpy writes its length in 16 bits
+ZIP_TAIL = 8192  # bytes at a zip's end in which its directory lies
+WAV_HEADER = 44  # bytes, as encode_wav writes it
 
 
 class Meta(BaseModel):
@@ -110,19 +114,47 @@ def decode_features(data: bytes, names: Sequence[str] | None = None) -> dict[str
     larger than the member is allocated: ``numpy.load`` would allocate what a header claims.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            for name, info in infos.items():
-                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
-                    raise ValueError(f"{name!r} is compressed, or larger than the file that it is in")
-            return {name: _array(name, archive.read(infos[name])) for name in (infos if names is None else names)}
+        with _zip(data) as archive:
+            infos = _stored(archive, len(data))
+            found = {name: _array(name, archive.read(infos[name])) for name in (infos if names is None else names)}
+            return {name: array.copy() for name, array in found.items()}  # frombuffer's may not be written to
     except UNREADABLE as error:
         raise ValueError(f"not a readable npz: {error}") from error
 
 
-def _array(name: str, data: bytes) -> np.ndarray:
-    """The array of an ``.npy`` file; its header is believed only as far as there are bytes."""
-    file = io.BytesIO(data)
+def view_features(data: memoryview, name: str) -> np.ndarray:
+    """One array of the ``.npz`` member where it lies: of a mapped file only the pages that are touched are read.
+
+    Nobody looks at the zip's checksum: the shard's digest vouches for the bytes. Raises as :func:`decode_features`.
+    """
+    try:
+        tail = data[-ZIP_TAIL:]
+        with _zip(tail) as archive:
+            info = _stored(archive, len(data))[name]
+            place = info.header_offset + len(data) - len(tail)
+            *_, named, more = ZIP_HEADER.unpack_from(data, place)
+            first = place + ZIP_HEADER.size + named + more
+            return _array(name, data[first : first + info.file_size])
+    except UNREADABLE as error:
+        raise ValueError(f"not a readable npz: {error}") from error
+
+
+def _zip(data: bytes | memoryview) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(data))
+
+
+def _stored(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The arrays' places by name. Raises ``ValueError`` where one is not simply stored."""
+    infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    for name, info in infos.items():
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+            raise ValueError(f"{name!r} is compressed, or larger than the file that it is in")
+    return infos
+
+
+def _array(name: str, data: bytes | memoryview) -> np.ndarray:
+    """The array of an ``.npy`` file, on its bytes; its header is believed only as far as there are bytes."""
+    file = io.BytesIO(data[:HEADER_MOST])
     form: Any = np.lib.format  # without types of its own
     read = form.read_array_header_1_0 if form.read_magic(file) == (1, 0) else form.read_array_header_2_0
     shape, columns_first, kind = read(file)
@@ -131,10 +163,8 @@ def _array(name: str, data: bytes) -> np.ndarray:
         raise ValueError(f"{name!r} has objects, which would have to be unpickled")
     if count < 0 or count * kind.itemsize != len(data) - file.tell():
         raise ValueError(f"{name!r} claims {kind} {list(shape)}, which its bytes are not")
-    array: np.ndarray = np.frombuffer(data, kind, count, file.tell()).reshape(
-        shape, order="F" if columns_first else "C"
-    )
-    return array.copy()  # frombuffer's may not be written to
+    array: np.ndarray = np.frombuffer(data, kind, count, file.tell())
+    return array.reshape(shape, order="F" if columns_first else "C")
 
 
 def encode_wav(audio: np.ndarray) -> bytes:
@@ -154,6 +184,14 @@ def decode_wav(data: bytes) -> np.ndarray:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768.0
 
 
+def view_wav(data: memoryview) -> np.ndarray:
+    """Int16 samples [N] of the ``.wav`` member where they lie. Raises ``ValueError``."""
+    head = bytes(data[:WAV_HEADER])
+    if head[:4] != b"RIFF" or head[36:] != b"data" + (len(data) - WAV_HEADER).to_bytes(4, "little"):
+        raise ValueError("not a wav member as we write them")
+    return np.frombuffer(data, "<i2", offset=WAV_HEADER)
+
+
 def pack_frames(jpegs: Sequence[bytes], side: int) -> bytes:
     """The ``.frames`` member: header, offsets, then one JPEG per frame, so that any frame decodes alone."""
     offsets = np.concatenate([[0], np.cumsum([len(image) for image in jpegs])]).astype("<u8")
@@ -167,7 +205,7 @@ class Frames(Sequence[bytes]):
     Raises ``ValueError`` where the header or the offsets do not fit the data.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         if len(data) < FRAMES_HEADER.size:
             raise ValueError("frames member is too short")
         magic, count, self.side, _ = FRAMES_HEADER.unpack_from(data)

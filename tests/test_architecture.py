@@ -32,7 +32,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "mlflow": ("training/tracking.py", "training/registry.py"),
     "dlib": ("preprocessing/",),
     "mediapipe": ("preprocessing/",),
-    "cv2": ("preprocessing/",),
+    "cv2": ("preprocessing/", "training/pictures.py"),
     "av": ("preprocessing/",),
     "ffmpeg": ("preprocessing/",),
     "imageio_ffmpeg": ("preprocessing/", "flows/commands/doctor.py"),

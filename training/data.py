@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 
 from contracts.errors import Corrupt, Misuse
-from contracts.sample import FPS, SAMPLES_PER_FRAME, Frames, decode_features, decode_wav
+from contracts.sample import FPS, SAMPLES_PER_FRAME, Frames, view_features, view_wav
 from contracts.selection import Chosen, Selection
 from contracts.shards import Shard, dataset_digest, read_shard
 from contracts.speech import SIX_SECONDS
 from systems.base import Batch, View
+from training.pictures import as_numbers, decode_into, room_for
 
 Subset = Literal["train", "known", "new"]
 GENDERS = {"f": 0, "m": 1, "unknown": -1}
@@ -29,6 +29,7 @@ KNOWN_SHARE = 5  # the last fifth of a clip is kept from training
 KNOWN_LEAST = 32  # frames, and at least these: the longest window of a stage at ``tiny``
 KNOWN_GAP = -(-FPS // 2)  # frames; 0.5 s, rounded up
 REFERENCE_GAP = KNOWN_GAP  # frames between a window and its references, at least
+OPEN_MOST = 4096  # samples whose members' places are remembered
 STREAM_PASS = 2**32 - 1  # stands in an epoch's place where windows of an ordered pass are drawn
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,32 @@ def span_of(sample: Chosen, subset: Subset) -> Span | None:
         return None if subset == "known" else Span(sample, 0, sample.frames)
     known = sample.frames - max(sample.frames // KNOWN_SHARE, KNOWN_LEAST)
     return Span(sample, known, sample.frames) if subset == "known" else Span(sample, 0, known - KNOWN_GAP)
+
+
+class Members:
+    """A sample's members as views of the mapped shard: each is looked for once, and read where it is touched."""
+
+    def __init__(self, shard: Shard, data: memoryview, key: str) -> None:
+        self._places, self._data = shard.offsets[key], data
+
+    @cached_property
+    def frames(self) -> Frames:
+        """The pictures, as JPEGs."""
+        return Frames(self._member("frames"))
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        """Float32 [T, 478, 3]."""
+        return view_features(self._member("npz"), "landmarks")
+
+    @cached_property
+    def sound(self) -> np.ndarray:
+        """Int16 [N]."""
+        return view_wav(self._member("wav"))
+
+    def _member(self, extension: str) -> memoryview:
+        offset, size = self._places[extension]
+        return self._data[offset : offset + size]
 
 
 def verify(dataset: Path, selection: Selection) -> None:
@@ -109,18 +136,23 @@ class Reader:
             logger.info("%s: %d samples are too short for windows of %d frames", subset, left_out, view.span)
         self.speakers = {name: i for i, name in enumerate(sorted({s.speaker for s in selection.samples}))}
         self.excluded: dict[str, int] = {}
-        self._open: dict[int, tuple[Shard, mmap.mmap]] = {}
+        self._open: dict[int, tuple[Shard, memoryview]] = {}
+        self._members: dict[str, Members] = {}
 
     def __len__(self) -> int:
         """Items per epoch: one window of each sample."""
         return len(self.spans)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}  # open files stay with their process
+        return self.__dict__ | {"_open": {}, "_members": {}}  # open files stay with their process
 
     def batch(self, step: int) -> Batch:
         """This rank's slice of global batch ``step``. Raises ``Misuse`` where the subset is empty."""
-        return collate([self.item(position) for position in self.positions(step)])
+        return as_numbers(self.load(step))
+
+    def load(self, step: int) -> Batch:
+        """The same, its pictures still bytes (:func:`training.pictures.as_numbers`)."""
+        return self._items([self._draw(position) for position in self.positions(step)])
 
     def keys(self, step: int) -> list[str]:
         """Keys of the whole global batch ``step``, in order; nothing is decoded."""
@@ -142,13 +174,22 @@ class Reader:
 
     def item(self, position: int) -> dict[str, Any]:
         """One item of the endless stream."""
+        return {name: value[0] for name, value in as_numbers(self._items([self._draw(position)])).items()}
+
+    def window(self, position: int) -> tuple[str, np.ndarray]:
+        """Key and frame numbers int64 of an item's pictures; nothing is decoded."""
+        span, rng = self._draw(position)
+        return span.sample.key, self._choose(span, rng)[1][""]
+
+    def _draw(self, position: int) -> tuple[Span, np.random.Generator]:
+        """What the item at a position is of, and the generator that it is drawn from."""
         if not self.spans:
             raise Misuse(
                 f"no {self.subset} samples of kind {' or '.join(self.view.kinds)} with {self.view.span} frames "
                 "or more are selected: select more: voxface dataset select"
             )
         epoch, place = divmod(position, len(self.spans))
-        return self._item(self._drawn(position), self._generator(epoch, 1 + place))
+        return self._drawn(position), self._generator(epoch, 1 + place)
 
     def _drawn(self, position: int) -> Span:
         """The span at a position of the endless stream."""
@@ -168,7 +209,7 @@ class Reader:
         chosen = range(len(self.spans)) if positions is None else positions
         for first in range(0, len(chosen), self.size):
             part = chosen[first : first + self.size]
-            yield collate([self._item(self.spans[i], self._generator(STREAM_PASS, 1 + i)) for i in part])
+            yield as_numbers(self._items([(self.spans[i], self._generator(STREAM_PASS, 1 + i)) for i in part]))
 
     def _generator(self, *entropy: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *entropy])))
@@ -182,50 +223,75 @@ class Reader:
     def _epoch(self) -> tuple[int, np.ndarray]:
         return 0, self._generator(0, 0).permutation(len(self.spans))
 
-    def _item(self, span: Span, rng: np.random.Generator) -> dict[str, Any]:
-        """Cut one window and decode the view's fields, and only those."""
-        view, sample = self.view, span.sample
+    def _items(self, drawn: Sequence[tuple[Span, np.random.Generator]]) -> Batch:
+        """Items together; their pictures are decoded to where they stay, as bytes."""
+        view, rooms = self.view, {}
+        if "frames" in view.fields:
+            rooms = {"frames": room_for(len(drawn), view.frames, view.size)}
+            if view.references:
+                rooms["references"] = room_for(len(drawn), view.references, view.size)
+        chosen = [(span, rng, *self._choose(span, rng)) for span, rng in drawn]
+        batch = collate([self._item(*each) for each in chosen])
+        # apart from the rest: what is done many times in a row stays in the processor's cache
+        for i, (span, _, _, seen) in enumerate(chosen):
+            with self._naming(span.sample):
+                for name, room in rooms.items():
+                    wanted = seen["" if name == "frames" else "reference_"].tolist()
+                    decode_into(room[i].numpy(), self._opened(span.sample).frames, wanted)
+        return batch | rooms
+
+    def _choose(self, span: Span, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Numbers of the frames that landmarks and sound are of, and of those with pictures; references apart."""
+        view = self.view
         index = _window(span, view, rng)
-        item: dict[str, Any] = {"key": sample.key, "count": torch.tensor(sample.frames)}
         shown = {"": index}
         if view.references:
             index, shown["reference_"] = _references(span, index, view, rng)
             shown[""] = index
-        seen = shown | {"": index[view.margin : view.margin + view.frames]}
+        return shown, shown | {"": index[view.margin : view.margin + view.frames]}
+
+    def _item(
+        self, span: Span, rng: np.random.Generator, shown: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]
+    ) -> dict[str, Any]:
+        """The view's fields of one window, and only those, without pictures."""
+        view, sample = self.view, span.sample
+        item: dict[str, Any] = {"key": sample.key, "count": torch.tensor(sample.frames)}
         item |= {f"{name}index": torch.from_numpy(numbers) for name, numbers in seen.items()}
-        try:
-            if "frames" in view.fields:
-                frames = Frames(self._member(sample, "frames"))
-                for name, numbers in seen.items():
-                    item["references" if name else "frames"] = _decode_frames(frames, numbers, view.size)
+        with self._naming(sample):
+            members = self._opened(sample)
             if "landmarks" in view.fields:
-                landmarks = decode_features(bytes(self._member(sample, "npz")), ("landmarks",))["landmarks"]
                 for name, numbers in shown.items():
-                    points = np.ascontiguousarray(landmarks[numbers, :, :2], np.float32)
+                    points = np.ascontiguousarray(members.landmarks[numbers, :, :2], np.float32)
                     item[f"{name}landmarks"] = torch.from_numpy(points)
             if {"audio", "spectrogram", "voice"} & set(view.fields):
-                sound = decode_wav(bytes(self._member(sample, "wav")))
-                item |= _sound_fields(sound, span, index, view, rng if self.subset == "train" else None)
-        except (ValueError, KeyError, OSError, EOFError) as error:
-            raise Corrupt(self._shard(sample.shard)[0].tar, f"sample {sample.key}: {error}") from error
+                item |= _sound_fields(members.sound, span, shown[""], view, rng if self.subset == "train" else None)
         if "speaker" in view.fields:
             item["speaker"] = torch.tensor(self.speakers[sample.speaker])
         if "gender" in view.fields:
             item["gender"] = torch.tensor(GENDERS[sample.gender])
         return item
 
-    def _shard(self, number: int) -> tuple[Shard, mmap.mmap]:
+    @contextmanager
+    def _naming(self, sample: Chosen) -> Iterator[None]:
+        """What is wrong with a sample's members is told with the shard's file and the key."""
+        try:
+            yield
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise Corrupt(self._shard(sample.shard)[0].tar, f"sample {sample.key}: {error}") from error
+
+    def _shard(self, number: int) -> tuple[Shard, memoryview]:
         if number not in self._open:
             shard = read_shard(self.dataset, number)
             with shard.tar.open("rb") as file:
-                self._open[number] = shard, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._open[number] = shard, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return self._open[number]
 
-    def _member(self, sample: Chosen, extension: str) -> Any:
-        """A member as a view of the mapped tar: pages that are not touched are not read."""
-        shard, data = self._shard(sample.shard)
-        offset, size = shard.offsets[sample.key][extension]
-        return memoryview(data)[offset : offset + size]
+    def _opened(self, sample: Chosen) -> Members:
+        if sample.key not in self._members:
+            if len(self._members) >= OPEN_MOST:
+                self._members.clear()
+            self._members[sample.key] = Members(*self._shard(sample.shard), sample.key)
+        return self._members[sample.key]
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -273,20 +339,10 @@ def _far(span: Span, index: np.ndarray) -> np.ndarray:
     return frames[np.abs(frames[:, None] - index).min(axis=1) >= REFERENCE_GAP]
 
 
-def _decode_frames(frames: Frames, index: np.ndarray, size: int) -> torch.Tensor:
-    """Frames float32 [n, 3, S, S] in [-1, 1], the stored crop resized with antialiasing."""
-    images = np.empty((len(index), size, size, 3), np.uint8)
-    for place, number in enumerate(index):
-        with Image.open(io.BytesIO(frames[int(number)])) as image:
-            image.draft("RGB", (size, size))  # lets the decoder halve while the result stays large enough
-            images[place] = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
 def _sound_fields(
     sound: np.ndarray, span: Span, index: np.ndarray, view: View, rng: np.random.Generator | None
 ) -> dict[str, torch.Tensor]:
-    """``rng`` picks the seconds that a spectrogram shows; without it, it shows the first six."""
+    """Of int16 samples. ``rng`` picks the seconds that a spectrogram shows; without it, it shows the first six."""
     from contracts.speech import power_spectrogram, six_seconds, voice_level
 
     fields = {}
@@ -296,9 +352,9 @@ def _sound_fields(
         heard = sound[span.first * SAMPLES_PER_FRAME : span.end * SAMPLES_PER_FRAME]
     if "spectrogram" in view.fields:
         part = heard if rng is None else _some_seconds(heard, rng)
-        fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(part)), np.float32))
+        fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(_float(part))), np.float32))
     if "voice" in view.fields:
-        fields["voice"] = torch.from_numpy(voice_level(heard))
+        fields["voice"] = torch.from_numpy(voice_level(_float(heard)))
     if "audio" in view.fields:
         back = KNOWN_GAP if span.first else 0  # only ``known`` spans begin later than their clip
         first = (span.first - back) * SAMPLES_PER_FRAME
@@ -318,12 +374,21 @@ def _some_seconds(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _audio(sound: np.ndarray, index: np.ndarray, view: View) -> np.ndarray:
     """Sound about the frames ``index`` of ``sound``, zeros beyond its ends; shapes as in ``View``."""
     c = view.context
-    padding = c * SAMPLES_PER_FRAME
-    tail = max(0, (int(index.max()) + 1) * SAMPLES_PER_FRAME - len(sound))
-    padded = np.pad(sound, (padding, padding + tail))  # frame i begins at (i + c) * 640 of it
     if view.pick == "successive":
-        first = int(index[0]) * SAMPLES_PER_FRAME
-        return padded[first : first + (len(index) + 2 * c) * SAMPLES_PER_FRAME].astype(np.float32)
-    width = (2 * c + 1) * SAMPLES_PER_FRAME
-    starts = [int(i) * SAMPLES_PER_FRAME for i in index]
-    return np.stack([padded[start : start + width] for start in starts]).astype(np.float32)
+        return _part(sound, int(index[0]) - c, len(index) + 2 * c)
+    return np.stack([_part(sound, int(i) - c, 2 * c + 1) for i in index])
+
+
+def _part(sound: np.ndarray, first: int, frames: int) -> np.ndarray:
+    """Float32 [640 frames] from frame ``first`` on, which may be negative."""
+    begin, end = first * SAMPLES_PER_FRAME, (first + frames) * SAMPLES_PER_FRAME
+    part = np.zeros(end - begin, np.float32)
+    heard = _float(sound[max(0, begin) : max(0, end)])
+    place = max(0, -begin)
+    part[place : place + len(heard)] = heard
+    return part
+
+
+def _float(sound: np.ndarray) -> np.ndarray:
+    """Int16 samples as float32 in [-1, 1)."""
+    return sound.astype(np.float32) / 32768.0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from contracts.files import commit
 from systems.base import Batch, Stage, TrainedStage
+from training.pictures import as_numbers
 
 VALIDATING = 2**31  # stands in the rank's place where validation draws
 
@@ -91,5 +92,5 @@ def draw_picture(stage: Stage, model: nn.ModuleDict, source: Source, device: tor
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on ``device``."""
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    """The batch with its tensors on ``device``, its pictures as numbers."""
+    return as_numbers({name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()})
