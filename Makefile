@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale nodes clock
+.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale bench-train nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -23,6 +23,7 @@ help:
 	@echo "             make faults-serve (the service: altered videos, signers that fail, clocks that are set)"
 	@echo "             make clock (sound against pictures, for every rate and container)"
 	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
+	@echo "             make bench-train (the loader against its limit, a step against a bare loop)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
 
 setup: $(STAMP)
@@ -92,3 +93,6 @@ bench: setup
 
 bench-scale: setup
 	@$(CAMPAIGN) benchmarks/scale.py
+
+bench-train: setup
+	@$(CAMPAIGN) benchmarks/train.py

@@ -1,4 +1,4 @@
-"""``make faults-train``: the fault matrix of training, a line per row as it is measured.
+"""``make faults-train``: the fault matrix of training and of its flows, a line per row as it is measured.
 
 Example: .venv/bin/python tests/faults_train/campaign.py --only F17,F20 --quick
 """

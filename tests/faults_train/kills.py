@@ -19,20 +19,54 @@ from training.agenda import artifact_folder
 
 SEE = "see_the_speaker"
 CONRE = Kind(SEE, "conre", {"steps": 10, "batch": 8, "checkpoint_every": 2, "validate_every": 0})
+LIPS = Kind(SEE, "lip_landmarks", {"steps": 30, "checkpoint_every": 4, "validate_every": 0})
+SPACE = Kind(
+    SEE,
+    "motion_space",
+    {"steps": 10, "batch": 4, "checkpoint_every": 2, "validate_every": 0},
+    ("conre", "lip_landmarks"),
+)
+DIFFUSION = Kind(
+    SEE,
+    "motion_diffusion",
+    {"steps": 12, "checkpoint_every": 2, "validate_every": 0},
+    ("conre", "lip_landmarks", "motion_space"),
+)
+MEAN = Kind("tones", "mean")
 KINDS = {
     "coder": CODER,
     "all": FULL,
     "mouth": Kind("tones", "mouth", TOY, ("coder", "mean")),
+    "mean": MEAN,
     "conre": CONRE,
+    "lips": LIPS,
+    "space": SPACE,
+    "diffusion": DIFFUSION,
 }
 
 
 def kill_training(name: str) -> Any:
     """The row's function for one kind of stage."""
-    return partial(_kill_training, KINDS[name])
+    return partial(_kill_training, KINDS[name], dawdle if name == "mean" else None)
 
 
-def _kill_training(kind: Kind, folder: Path, count: int) -> Figure:
+def dawdle() -> None:
+    """In a training process: what is computed within milliseconds takes long enough to be killed in."""
+    from systems import catalogue
+
+    kind = catalogue.get(MEAN.system).stage(MEAN.stage)
+    real = kind.compute  # type: ignore[attr-defined]
+
+    def compute(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        found = real(*arguments)
+        time.sleep(0.3)
+        return found
+
+    kind.compute = compute  # type: ignore[attr-defined]
+
+
+def _kill_training(kind: Kind, before: Any, folder: Path, count: int) -> Figure:
     """F17: SIGKILL at a random moment, once or twice, then the same training to its end."""
     rng, every = random.Random(kind.stage), int(kind.settings.get("checkpoint_every", 1))
     landed = attempts = resumed = redone = ended = alike = 0
@@ -40,13 +74,13 @@ def _kill_training(kind: Kind, folder: Path, count: int) -> Figure:
     with workshop(folder) as shop:
         shop.begun(kind, folder / "whole")
         began = time.monotonic()
-        shop.run(kind, folder / "whole")
+        shop.run(kind, folder / "whole", before=before)
         seconds = time.monotonic() - began
         while landed < count and attempts < 6 * count:
             out = shop.begun(kind, folder / f"killed-{attempts}")
             for _ in range(rng.choice((1, 1, 2))):
                 attempts += 1
-                process = shop.start(kind, out)
+                process = shop.start(kind, out, before=before)
                 goal = rng.randrange(int(kind.settings.get("steps", 1)))  # by steps: how long one takes varies
                 until(lambda: not process.is_alive() or reached(out, kind.stage) >= goal, LONGEST_S)  # noqa: B023
                 process.join(rng.uniform(0.0, 0.1 if goal else seconds))

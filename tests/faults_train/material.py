@@ -65,9 +65,9 @@ class Workshop:
         process.start()
         return process
 
-    def run(self, kind: Kind, out: Path, stages: tuple[str, ...] | None = None) -> Path:
+    def run(self, kind: Kind, out: Path, stages: tuple[str, ...] | None = None, before: Any = None) -> Path:
         """Train to the end."""
-        finish([self.start(kind, out, stages)], out, LONGEST_S)
+        finish([self.start(kind, out, stages, before)], out, LONGEST_S)
         return out
 
     def begun(self, kind: Kind, out: Path) -> Path:

@@ -1,16 +1,20 @@
-"""The fault matrix of training: its rows, in order."""
+"""The fault matrix of training and of its flows: its rows, in order."""
 
 from __future__ import annotations
 
 from faults.row import Row
-from faults_train import damage, kills, poison, retries
+from faults_train import commands, damage, kills, loaders, poison, retries, tracking, workers
 
 SAME = "max difference 0.0 after {count} landed kills, steps redone within the interval"
 OF = {
     "coder": "one phase, batch norm and dropout",
     "all": "with accumulation, clipping, moving average, schedule and fp16",
     "mouth": "a GAN's two phases, with parents",
+    "mean": "computed, not trained",
     "conre": "see_the_speaker's conre",
+    "lips": "see_the_speaker's lip_landmarks",
+    "space": "see_the_speaker's motion_space",
+    "diffusion": "see_the_speaker's motion_diffusion",
 }
 
 ROWS = (
@@ -25,6 +29,14 @@ ROWS = (
         kills.kill_saving,
         2,
         30,
+    ),
+    Row(
+        "F19-worker",
+        "kill -9 of a worker of Ray Train",
+        "{count}/{count} go on and finish, equal to the bit",
+        workers.kill_group,
+        0,
+        10,
     ),
     Row(
         "F20-damage",
@@ -49,6 +61,39 @@ ROWS = (
         damage.change_data,
         0,
         12,
+    ),
+    Row(
+        "F23-loaders",
+        "0, 1, 2 and 4 loader processes",
+        "order and losses identical {count}/{count}",
+        loaders.vary_loaders,
+        0,
+        4,
+    ),
+    Row(
+        "F24-mlflow",
+        "MLflow down, slow (5 s) or erroring",
+        "points lost 0, step time within 2 %",
+        tracking.lose_mlflow,
+        0,
+        3,
+        alone=True,
+    ),
+    Row(
+        "F25-prefect",
+        "Prefect's server lost in the middle of a flow",
+        "shards and stages made again 0, run again complete {count}/{count}",
+        commands.lose_server,
+        0,
+        4,
+    ),
+    Row(
+        "F26-flow",
+        "SIGKILL of voxface train, Ray included",
+        "{count} landed, all identical",
+        commands.kill_flow,
+        0,
+        10,
     ),
     Row(
         "F27-retries",
