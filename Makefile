@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale bench-train nodes clock
+.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale bench-train bench-serve nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -20,10 +20,10 @@ help:
 	@echo "campaigns    each prints a line per row with its figure and its target, and fails where one is missed:"
 	@echo "             make hostile (bad input) | faults (kills, full disks, damage) | fuzz | nodes (a cluster's shards)"
 	@echo "             make faults-train (training killed, damaged, poisoned)"
-	@echo "             make faults-serve (the service: altered videos, signers that fail, clocks that are set)"
+	@echo "             make faults-serve (the service: replicas and all of it killed, overload, slow senders, bundles, signers, clocks)"
 	@echo "             make clock (sound against pictures, for every rate and container)"
 	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
-	@echo "             make bench-train (the loader against its limit, a step against a bare loop)"
+	@echo "             make bench-train (the loader against its limit, a step against a bare loop) | bench-serve (the service)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
 
 setup: $(STAMP)
@@ -96,3 +96,6 @@ bench-scale: setup
 
 bench-train: setup
 	@$(CAMPAIGN) benchmarks/train.py
+
+bench-serve: setup
+	@$(CAMPAIGN) benchmarks/serve.py

@@ -101,14 +101,28 @@ def generate(batch: Batch, engine: Engine, label: str, progress: Progress) -> li
 
     Interrupted, the job is cancelled and what is finished stays: the same call goes on from there.
     """
-    from prefect import flow, task
-    from prefect.artifacts import create_markdown_artifact
+    from prefect import flow
 
-    from flows.cluster import cluster
-    from flows.retries import RETRIES
     from flows.server import shield_server
 
     shield_server()
+
+    @flow(name="generate", validate_parameters=False)
+    def run(manifest: str, bundles: list[str], videos: int) -> list[dict[str, Any]]:
+        return in_tasks(batch, engine, manifest, progress)
+
+    result: list[dict[str, Any]] = run(label, [model.digest for model in batch.models], len(batch.missing))
+    return result
+
+
+def in_tasks(batch: Batch, engine: Engine, label: str, progress: Progress) -> list[dict[str, Any]]:
+    """The same within the flow that runs; its page has a table of all lines, and pictures of the first videos."""
+    from prefect import task
+    from prefect.artifacts import create_image_artifact, create_markdown_artifact
+
+    from flows.cluster import cluster
+    from flows.retries import RETRIES
+    from flows.thumbnails import sheet
 
     @task(name="render", **RETRIES)
     def render() -> None:
@@ -127,20 +141,18 @@ def generate(batch: Batch, engine: Engine, label: str, progress: Progress) -> li
         with cluster(engine.address), run_local(models) as client:
             make(batch, label, client.healthy, progress)
 
-    @flow(name="generate", validate_parameters=False)
-    def run(manifest: str, bundles: list[str], videos: int) -> list[dict[str, Any]]:
+    if batch.missing:
         render()
-        lines = write_report(batch)
-        counts = summary(lines)
-        rows = [f"| {line['id']} | {line['state']} | {line.get('code', '')} |" for line in lines[:1000]]
-        told = ", ".join(f"{count} {state}" for state, count in counts["states"].items())
-        create_markdown_artifact(
-            "\n".join(["| id | state | code |", "|---|---|---|", *rows]), key="generated", description=told
-        )
-        return lines
-
-    result: list[dict[str, Any]] = run(label, [model.digest for model in batch.models], len(batch.missing))
-    return result
+    lines = write_report(batch)
+    counts = summary(lines)
+    rows = [f"| {line['id']} | {line['state']} | {line.get('code', '')} |" for line in lines[:1000]]
+    told = ", ".join(f"{count} {state}" for state, count in counts["states"].items())
+    create_markdown_artifact(
+        "\n".join(["| id | state | code |", "|---|---|---|", *rows]), key="generated", description=told
+    )
+    if pictures := sheet([Path(line["video"]) for line in lines if line["state"] == "done"]):
+        create_image_artifact(image_url=pictures, key="thumbnails", description=told)
+    return lines
 
 
 def make(batch: Batch, label: str, healthy: Callable[[], bool], progress: Progress) -> None:

@@ -26,6 +26,9 @@ QUIET = {
     "MKL_NUM_THREADS": "1",
     # Ray's own 15 starves its workers beside whatever else runs: they have the command's own (nice voxface …)
     "RAY_worker_niceness": "0",
+    # Serve kills a proxy that is not up within 5 s and begins again: on a busy machine, until it has given up
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
     # a worker that dies is reported by us, once
     "RAY_DEDUP_LOGS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",

@@ -1,12 +1,14 @@
-"""What the deployment ``retrain`` of infra/prefect.yaml runs: ``voxface retrain`` in a flow run of Prefect's own."""
+"""What the deployments of infra/prefect.yaml run: ``retrain`` and ``generate --manifest`` as flow runs."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from flows import batch as batches
 from flows import environment
+from flows.bundles import Wanted, find
 from flows.console import silent
 from flows.params import read_params
 from flows.places import Places
@@ -14,14 +16,15 @@ from flows.retrain import RetrainJob, Told, in_tasks, todo
 
 
 def __getattr__(name: str) -> Any:
-    """``retrain``, the flow, made when Prefect asks for it: nothing here imports Prefect before."""
-    if name == "retrain":
-        return _flow()
+    """``retrain`` and ``generate``, the flows, made when Prefect asks: nothing here imports Prefect before."""
+    made = {"retrain": _retrain, "generate": _generate}
+    if name in made:
+        return made[name]()
     raise AttributeError(name)
 
 
 @cache
-def _flow() -> Any:
+def _retrain() -> Any:
     from prefect import flow
 
     @flow(name="retrain", validate_parameters=False)
@@ -37,3 +40,36 @@ def _flow() -> Any:
         return in_tasks(job, silent)
 
     return retrain
+
+
+@cache
+def _generate() -> Any:
+    from prefect import flow
+
+    @flow(name="generate", validate_parameters=False)
+    def generate(
+        manifest: str,
+        out: str = "talks",
+        system: str = "see_the_speaker",
+        alias: str = "champion",
+        work: str = "work",
+        replicas: int = 1,
+        device: str = "cpu",
+        address: str = "local",
+        ledger: str | None = None,
+    ) -> dict[str, Any]:
+        """Make what is missing of the manifest under ``out``; its counts. Raises ``Misuse`` where there is none."""
+        environment.prepare(Path(work))
+        from serving.service import Service
+
+        places = Places(Path(work))
+        service = Service(places.service, url=ledger)
+        try:
+            default = partial(find, places, Wanted(system, alias))
+            batch = batches.look(Path(manifest), Path(out), service, (system, alias), default, silent)
+            engine = batches.Engine(replicas, device, address, ledger)
+            return batches.summary(batches.in_tasks(batch, engine, Path(manifest).name, silent))
+        finally:
+            service.close()
+
+    return generate

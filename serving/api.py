@@ -5,19 +5,20 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse
+from starlette.requests import ClientDisconnect
 
 from serving.guard import PUBLIC, Guard
 from serving.http import JSON, MULTIPART, read_submission
 from serving.keys import Caller
 from serving.messages import (
     AuditMessage,
-    EntryMessage,
     ItemMessage,
     ItemsMessage,
     JobMessage,
@@ -28,6 +29,7 @@ from serving.messages import (
     QueueMessage,
     ReceiptMessage,
 )
+from serving.metrics import METRICS_TYPE, exposition
 from serving.orders import Busy, ItemStatus
 from serving.page import PATHS, add_page
 from serving.problems import ProblemError, described, handle_problems
@@ -36,6 +38,7 @@ from serving.rows import Row
 from serving.service import Artifacts, Service
 
 UPLOADS = 32  # bodies that one process reads at once
+HEARD_S = 2.0  # that a sender who is refused at once may take to end
 PAGE = 100
 JOB = re.compile(r"[0-9a-f]{64}")
 NUMBER = re.compile(r"[0-9]{1,6}")
@@ -85,6 +88,7 @@ def needs(scope: str) -> Any:
 
 Submitter = Annotated[Caller, needs("submit")]
 Reader = Annotated[Caller, needs("read")]
+Scraper = Annotated[Caller, needs("metrics")]
 Admin = Annotated[Caller, needs("admin")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many")]
 ALWAYS = described(401, 403, 503)
@@ -104,7 +108,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         summary="Submit a job: one speech as a form, or many items",
     )
     async def submit(request: Request, caller: Submitter, response: Response) -> ReceiptMessage:
-        if slots.locked():  # answered at once, and not a byte of the body is read
+        if slots.locked():
+            await _hear_out(request)
             raise Busy("OVERLOAD", f"{UPLOADS} uploads are being read; send this one again soon", 5)
         async with slots, read_submission(request, service.limits) as submission:
             receipt = await asyncio.to_thread(service.submit, caller, submission)
@@ -208,9 +213,19 @@ def _add_about(app: FastAPI, service: Service) -> None:
     def queue(caller: Admin) -> QueueMessage:
         return QueueMessage(executions=service.queue.depth(), limit=service.orders.queue_limit)
 
+    @app.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses=ALWAYS | {200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}},
+        summary="Counts for Prometheus (scope metrics)",
+        operation_id="metrics",
+    )
+    def metrics(caller: Scraper) -> PlainTextResponse:
+        return PlainTextResponse(exposition(service.queue, service.orders.queue_limit), media_type=METRICS_TYPE)
+
     @app.get("/v1/audit", response_model=AuditMessage, responses=PROBLEMS, summary="The audit log (admin)")
     def audit(caller: Admin, limit: Limit = PAGE) -> AuditMessage:
-        return AuditMessage(entries=[EntryMessage(**asdict(each)) for each in service.audit.last(limit)])
+        return AuditMessage(entries=service.audit.last(limit))
 
 
 def _status(service: Service, caller: Caller, job: str) -> JobMessage:
@@ -240,6 +255,18 @@ def _artifacts(service: Service, item: ItemStatus) -> Artifacts:
         detail = "the stored video did not fit its sidecar; it is being made again"
         raise ProblemError(503, "BROKEN", detail, headers={"Retry-After": "10"})
     return found
+
+
+async def _hear_out(request: Request) -> None:
+    """Read what is on its way, and throw it away; briefly.
+
+    A server that closes while its client still sends resets the connection, and the answer is lost with it (RFC 9112,
+    section 9.6).
+    """
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(HEARD_S):
+            async for _ in request.stream():
+                pass
 
 
 def _submission_body() -> dict[str, Any]:

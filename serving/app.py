@@ -12,8 +12,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from ray.serve.schema import LoggingConfig
 from contracts.errors import Misuse, Transient
 from contracts.settings import Settings
 from serving.certificate import Identity
-from serving.jobs import Job, Outcome, check_jobs
+from serving.handle import ONGOING, Client
+from serving.jobs import Job, Outcome
 from serving.loader import check_bundle, load_pipeline
 from serving.orders import QUEUE_LIMIT
 from serving.policy import ServingLimits
@@ -36,21 +37,20 @@ from serving.queue import LEASE_S
 from serving.refusals import MARK, marked, own_error
 from serving.render import BATCH, Progress, Renderer, Watch
 from serving.rows import Models
+from serving.scaling import UNFINISHED, scaling
 from serving.service import Service
 from serving.worker import Worker
 
 LOOPBACK = "127.0.0.1"
-ONGOING = 2 * BATCH  # requests that one replica takes: one batch rendering, one waiting
+HANDS = 2  # batches of one replica: one streams, the other's videos are encoded and published
 QUEUED = 64  # requests that wait for a replica; further ones are answered 429
 ASKING = 64  # HTTP requests that one door answers at once
 STALLED_S = 600.0  # a render without a new frame for so long has hung: the replica is replaced
 STOPPING_S = 10.0  # that a replica has to leave its batch
 DEPLOY_S = 900.0  # a replica that fails says so at once; one that only loads slowly, on a busy machine, may take long
-ATTEMPTS = 3  # of a job whose replica dies: jobs are idempotent
 
 LIMITS = ServingLimits()
 BACKPRESSURE = BackpressureConfig(status_code=429, retry_after_s=5)
-log = logging.getLogger(__name__)
 
 
 @serve.deployment(
@@ -89,17 +89,26 @@ class Generator:
         self.progress: tuple[int, int, str] = (0, 0, "")
         self._moved: float | None = None  # monotonic seconds of the last frame, while rendering
         self._stop = threading.Event()
-        self._puller: threading.Thread | None = None
+        self._workers: list[Worker] = []
+        self._pullers: list[threading.Thread] = []
         if self.service is not None:
-            queue, results = self.service.queue, self.service.results
-            self.worker = Worker(queue, self.bundle.digest, results, self._in_turn, batch)
-            self._puller = threading.Thread(target=self.worker.run, args=(self._stop,), name="pull", daemon=True)
-            self._puller.start()
+            queue, results, turn = self.service.queue, self.service.results, threading.Lock()
+            self._workers = [
+                Worker(queue, self.bundle.digest, results, self._in_turn, batch, self.renderer.take, turn)
+                for _ in range(HANDS)
+            ]
+            self._pullers = [
+                threading.Thread(target=worker.run, args=(self._stop,), name="pull", daemon=True)
+                for worker in self._workers
+            ]
+            for puller in self._pullers:
+                puller.start()
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0.05)
     async def generate(self, jobs: list[Job]) -> list[Outcome]:
         """Outcomes of jobs whose paths are absolute. Batches run one after another, beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, jobs, None, None)
+        finish = await asyncio.get_running_loop().run_in_executor(self._thread, self._begin, jobs, None, None)
+        return await asyncio.to_thread(finish)
 
     async def watch(self) -> tuple[int, int, str]:
         """Frames done, frames in all, and names, of the batch that renders now (or the last)."""
@@ -110,21 +119,37 @@ class Generator:
         moved = self._moved
         if moved is not None and time.monotonic() - moved > STALLED_S:
             raise RuntimeError(f"no frame for {STALLED_S:.0f} s")
-        if self._puller is not None and not self._puller.is_alive():
+        if not all(puller.is_alive() for puller in self._pullers):
             raise RuntimeError("the worker has ended")
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What :class:`serving.scaling.ByQueue` decides by."""
+        if self.service is None:
+            return {}
+        depth = await asyncio.to_thread(self.service.queue.depth, self.bundle.digest)
+        return {UNFINISHED: depth.get("queued", 0) + depth.get("running", 0)}
+
     def __del__(self) -> None:
-        """Serve's call on stopping: the batch in hand goes back to the queue at once, and costs nobody a try."""
-        puller: threading.Thread | None = getattr(self, "_puller", None)  # none: the constructor failed
-        if puller is not None:
+        """Serve's call on stopping: batches in hand go back to the queue at once, and cost nobody a try."""
+        pullers: list[threading.Thread] = getattr(self, "_pullers", [])  # none: the constructor failed
+        if pullers:
             self._stop.set()
-            self.worker.abandon.set()
-            puller.join(STOPPING_S)
+            for worker in self._workers:
+                worker.abandon.set()
+            end = time.monotonic() + STOPPING_S
+            for puller in pullers:
+                puller.join(max(0.0, end - time.monotonic()))
 
-    def _in_turn(self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None) -> list[Outcome]:
-        return self._thread.submit(self._render, jobs, progress, watch).result()
+    def _in_turn(
+        self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None, streamed: Callable[[], None]
+    ) -> list[Outcome]:
+        finish = self._thread.submit(self._begin, jobs, progress, watch).result()
+        streamed()
+        return finish()
 
-    def _render(self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None) -> list[Outcome]:
+    def _begin(
+        self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None
+    ) -> Callable[[], list[Outcome]]:
         def move(done: int, total: int, note: str) -> None:
             self._moved = time.monotonic()
             self.progress = (done, total, note)
@@ -133,12 +158,13 @@ class Generator:
 
         self._moved = time.monotonic()
         try:
-            return self.renderer.render(jobs, move, watch)
+            return self.renderer.begin(jobs, move, watch)
         except Misuse:
             if len(jobs) == 1:
                 raise
             # callers who do not know of each other asked for one place: the later one has it
-            return [outcome for job in jobs for outcome in self.renderer.render([job], move, watch)]
+            outcomes = [outcome for job in jobs for outcome in self.renderer.render([job], move, watch)]
+            return lambda: outcomes
         finally:
             self._moved = None
 
@@ -182,7 +208,8 @@ class ModelArguments(Settings):
     bundle: Path
     root: Path | None = None  # the service's folder, on a file system that all replicas share
     url: str | None = None  # the ledger's; none: SQLite in ``root``, for one machine
-    replicas: int = 1
+    replicas: int = Field(default=1, ge=1)
+    most: int | None = None  # replicas, where their number is to follow the length of the queue (serving.scaling)
     device: str = "cpu"
     identity: Identity | None = None  # who signs, by files on every node; none: as the environment here says
     batch: int = Field(default=BATCH, ge=1)  # videos rendered together
@@ -212,7 +239,9 @@ def build_model(arguments: ModelArguments) -> serve.Application:
     own_signer(identity)
     root = None if arguments.root is None else str(arguments.root.absolute())
     deployment: Any = Generator  # the decorator made a Deployment of the class
-    deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(1, arguments.device))
+    least, most = arguments.replicas, arguments.most
+    number = {"num_replicas": least} if most is None else {"autoscaling_config": scaling(least, max(least, most))}
+    deployment = deployment.options(**number, ray_actor_options=_actor(1, arguments.device))
     folder = str(arguments.bundle.absolute())
     bound: serve.Application = deployment.bind(
         folder, arguments.device, root, arguments.url, identity, arguments.lease_s, arguments.batch
@@ -232,76 +261,24 @@ def build_door(arguments: DoorArguments) -> serve.Application:
     return bound
 
 
-class Client:
-    """Speaks to a deployed application from the same Ray cluster and file system."""
-
-    def __init__(self, handle: Any, names: Sequence[str], url: str, replicas: int) -> None:
-        self.url, self._handle, self._names, self._replicas = url, handle, names, replicas
-
-    def generate(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Outcome]:
-        """One outcome per job, in order; ``progress`` counts jobs and names the frames rendered.
-
-        A job whose replica dies is given to another, up to three times. Raises ``Misuse`` where two jobs
-        want one place, ``Transient`` where the disk is full or replicas keep dying.
-        """
-        check_jobs(jobs)
-        asked = [job.model_copy(update=_absolute(job)) for job in jobs]
-        pool = ThreadPoolExecutor(max_workers=max(1, self._replicas * ONGOING))
-        try:
-            futures: list[Future[Outcome]] = [pool.submit(self._generate, job) for job in asked]
-            waiting = set(futures)
-            while waiting:
-                finished, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()  # an error ends the run at once
-                if progress is not None:
-                    progress(len(jobs) - len(waiting), len(jobs), self._note() if waiting else "")
-            return [future.result() for future in futures]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def healthy(self) -> bool:
-        """Whether Serve calls every application running."""
-        found = serve.status().applications
-        return all(name in found and found[name].status == "RUNNING" for name in self._names)
-
-    def _generate(self, job: Job) -> Outcome:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                outcome: Outcome = self._handle.generate.remote(job).result()
-                return outcome
-            except ray.exceptions.RayActorError as error:
-                log.warning("attempt %d of %s: the replica died (%s)", attempt, job.out, str(error).splitlines()[0])
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-        raise Transient(f"{job.out}: its replica died {ATTEMPTS} times; see the logs of Ray, then try again")
-
-    def _note(self) -> str:
-        try:
-            done, total, names = self._handle.watch.remote().result(timeout_s=1.0)
-        except (TimeoutError, ray.exceptions.RayError):
-            return ""
-        return f"{names}: {done} of {total} frames" if total else ""
-
-
 @contextmanager
 def run_local(
     models: Sequence[ModelArguments], door: DoorArguments | None = None, host: str = LOOPBACK, port: int | None = None
 ) -> Iterator[Client]:
     """Serve ``models`` inside the Ray that the caller has started, as long as the block lasts.
 
-    With a ``door`` also over HTTP, on ``host`` alone; ``port`` None takes a free one. The client speaks to the first
-    of the models. Yields once everything is healthy. Raises ``Corrupt`` or ``Misuse`` for a bundle that cannot be
-    served, ``Transient`` where it is not healthy within ``DEPLOY_S``. A Serve that ran already in that Ray is left
-    running.
+    With a ``door`` also over HTTP, on ``host`` alone; ``port`` None takes a free one; where Serve stands already, it
+    listens where it did. The client speaks to the first of the models. Yields once everything is healthy. Raises
+    ``Corrupt`` or ``Misuse`` for a bundle that cannot be served, ``Transient`` where it is not healthy within
+    ``DEPLOY_S``. A Serve that ran already in that Ray is left running.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     built = [build_model(model) for model in models]  # what is damaged stops here, before anything starts
-    standing = _serve_runs()
+    standing = _standing()
     tag = secrets.token_hex(4)
     prefix = f"/voxface-{tag}" if standing else "/"
-    number = port or _free_port()
+    host, number = standing or (host, port or _free_port())
     names = [f"voxface-{tag}-{place}" for place in range(len(models))]
     targets = [
         serve.RunTarget(target=app, name=name, route_prefix=None, logging_config=quiet)
@@ -346,12 +323,14 @@ def _wait_healthy(name: str) -> None:
     raise Transient(f"the application was not healthy within {DEPLOY_S:.0f} s; {hint} It is {told.strip()[-1000:]}")
 
 
-def _serve_runs() -> bool:
+def _standing() -> tuple[str, int] | None:
+    """Host and port of the Serve that runs in this Ray already."""
     try:
-        ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+        controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
     except ValueError:
-        return False
-    return True
+        return None
+    options = ray.get(controller.get_http_config.remote())
+    return options.host, options.port
 
 
 def _free_port() -> int:
@@ -367,12 +346,4 @@ def _actor(cpus: float, device: str) -> dict[str, Any]:
         "num_cpus": cpus,
         "num_gpus": 0 if device == "cpu" else 1,
         "runtime_env": {"env_vars": {"HF_HUB_OFFLINE": "1", **variables}},
-    }
-
-
-def _absolute(job: Job) -> dict[str, Path | None]:
-    return {
-        "audio": job.audio.absolute(),
-        "out": job.out.absolute(),
-        "portrait": None if job.portrait is None else job.portrait.absolute(),
     }

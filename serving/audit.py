@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
 from serving.ledger import Ledger, audit
+from serving.messages import EntryMessage
+from serving.tally import REQUESTS, count
 
 ANONYMOUS_PER_MINUTE = 60  # rows for refused strangers: they must not be able to fill the disk
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line: seconds since 1970, key's id, route, status, code and job, where there are such."""
-
-    seq: int
-    at: float
-    key: str | None
-    action: str
-    status: int
-    code: str | None
-    job: str | None
 
 
 class Audit:
@@ -41,12 +29,13 @@ class Audit:
         row = {"at": now, "key": key, "action": action, "status": status, "code": code, "job": job}
         with self.ledger.writing() as connection:
             connection.execute(insert(audit).values(**row))
+            count(connection, {(REQUESTS, str(status), code or ""): 1})
 
-    def last(self, limit: int) -> list[Entry]:
+    def last(self, limit: int) -> list[EntryMessage]:
         """The newest rows, newest first."""
         with self.ledger.reading() as connection:
             rows = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(limit)).mappings().all()
-        return [Entry(**row) for row in rows]
+        return [EntryMessage.model_validate(dict(row)) for row in rows]
 
     def _room(self, minute: int) -> bool:
         with self._lock:

@@ -19,7 +19,7 @@ class Abandoned(Exception):
 class Encoding:
     """Frames of one video on their way into an mp4 at ``path`` with the sound of the file ``audio``.
 
-    Use as a context manager: leaving it by an error, or without :meth:`finish`, stops the encoder.
+    Use as a context manager: leaving it before :meth:`finish` stops the encoder.
     """
 
     def __init__(self, path: Path, audio: Path, comment: str, depth: int = DEPTH) -> None:
@@ -51,9 +51,13 @@ class Encoding:
             self.count += 1
             self._give(frame)
 
+    def end(self) -> None:
+        """No frame follows: the encoder completes the file meanwhile."""
+        self._give(None)
+
     def finish(self) -> None:
         """Wait until the file is complete. Raises what the encoder failed of."""
-        self._give(None)
+        self.end()
         self._thread.join()
         if self._error is not None:
             raise self._error

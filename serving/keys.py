@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping, insert, select, update
 from contracts.errors import Misuse
 from serving.ledger import Ledger, keys
 
-SCOPES = ("submit", "read", "admin")  # admin may do what the others may, with every key's jobs
+SCOPES = ("submit", "read", "metrics", "admin")  # admin may do what the others may, with every key's jobs
 LOCAL = "local"  # the key of the command line: it has no secret, nobody can present it
 DAILY = 10_000  # items in 24 hours
 UNFINISHED = 1_000  # items waiting or running

@@ -1,4 +1,4 @@
-"""The database behind the service: keys, jobs, their items, executions, audit. SQLite, or PostgreSQL by URL.
+"""The database behind the service: keys, jobs, their items, executions, audit, counts. SQLite, or PostgreSQL by URL.
 
 A *job* is what one caller asked for at once; its *items* are single videos. Items that ask for the very same video
 (digest of bundle, inputs, seed and settings) share one *execution*, whoever asked. State lives here and in the store
@@ -120,14 +120,25 @@ audit = Table(
     Column("code", String(32)),
     Column("job", String(64)),
 )
+tally = Table(
+    "tally",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("labels", String(160), primary_key=True),  # values, as JSON
+    Column("value", Float, nullable=False),
+)
 
 
 def _first(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
+def _counting(connection: Connection) -> None:
+    tally.create(connection, checkfirst=True)
+
+
 # what brings a ledger of version n to n + 1; never edited once released, only added to
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _counting)
 
 
 class Ledger:

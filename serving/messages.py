@@ -92,9 +92,9 @@ class EntryMessage(Message):
     """One line of the audit log."""
 
     seq: int
-    at: float
-    key: str | None
-    action: str
+    at: float = Field(description="seconds since 1970")
+    key: str | None = Field(description="its id; none for refused strangers")
+    action: str = Field(description="a route with its placeholders, never a path as it was sent")
     status: int
     code: str | None
     job: str | None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy import and_, func, or_, select, update
 from contracts.reasons import FailureCode
 from serving.jobs import Job, Outcome
 from serving.ledger import Ledger, executions
+from serving.tally import FRAMES, RETRIES, SHOWN, SPEECH_S, STEP_S, VIDEOS, Counts, count
 
 LEASE_S = 20.0  # a holder silent for so long is dead
 CRASHES = 5  # silences after which an execution is the likely cause, and fails
@@ -33,6 +35,7 @@ class Claim:
     digest: str
     token: str
     job: Job  # its place is to be set by the worker
+    bundle: str = ""  # whose it is
 
 
 class Queue:
@@ -60,18 +63,22 @@ class Queue:
             .with_for_update(skip_locked=True)
         )
         claims: list[Claim] = []
+        counts: Counter[tuple[str, ...]] = Counter()
         with self.ledger.writing() as connection:
             for row in connection.execute(wanted).mappings().all():
                 crashes = row["crashes"] + (row["state"] == "running")
                 if crashes and claims:
                     continue
+                if row["state"] == "running":
+                    counts[RETRIES, bundle[:SHOWN], "silent"] += 1
                 values: dict[str, Any]
                 if crashes > CRASHES:
                     detail = f"whatever rendered it died, {crashes} times"
                     values = _ended("failed", now) | {"code": FailureCode.CRASHED.value, "detail": detail}
+                    counts[VIDEOS, bundle[:SHOWN], "failed", FailureCode.CRASHED.value] += 1
                 else:
                     token = secrets.token_hex(16)
-                    claims.append(Claim(row["digest"], token, Job.model_validate(row["request"])))
+                    claims.append(Claim(row["digest"], token, Job.model_validate(row["request"]), bundle))
                     values = {
                         "state": "running",
                         "claim": token,
@@ -84,6 +91,7 @@ class Queue:
                 connection.execute(mine.values(crashes=crashes, **values))
                 if crashes and claims:
                     break
+            count(connection, counts)
         return claims
 
     def beat(self, claims: Iterable[Claim], moved: dict[str, tuple[int, int]]) -> set[str]:
@@ -98,10 +106,19 @@ class Queue:
                     ours.add(claim.digest)
         return ours
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
-        """Record how the claimed execution ended. False where the claim was lost or cancelled: nothing is changed."""
+    def finish(self, claim: Claim, outcome: Outcome, spent: Mapping[str, float] | None = None) -> bool:
+        """Record how the claimed execution ended. False where the claim was lost or cancelled: nothing is changed.
+
+        ``spent``: seconds by step, of this execution or of more, to be counted with it.
+        """
         values = _ended(outcome.state, self.ledger.clock())
+        of = claim.bundle[:SHOWN]
+        code = "" if outcome.state == "done" else outcome.code.value
+        counts: dict[tuple[str, ...], float] = {(VIDEOS, of, outcome.state, code): 1}
+        counts |= {(STEP_S, of, step): seconds for step, seconds in (spent or {}).items()}
         if outcome.state == "done":
+            if not outcome.reused:
+                counts |= {(FRAMES, of): outcome.frames, (SPEECH_S, of): outcome.seconds}
             values |= {
                 "frames": outcome.frames,
                 "done": outcome.frames,
@@ -110,8 +127,8 @@ class Queue:
                 "rendered": executions.c.rendered + (0 if outcome.reused else 1),
             }
         else:
-            values |= {"code": outcome.code.value, "detail": outcome.detail}
-        return self._change(claim, values)
+            values |= {"code": code, "detail": outcome.detail}
+        return self._change(claim, values, counts)
 
     def again(self, claim: Claim, why: str) -> bool:
         """A ``Transient`` ended it: queued once more after a while, failed after three tries."""
@@ -120,12 +137,14 @@ class Queue:
         if tries is None:
             return False
         now = self.ledger.clock()
+        counts: dict[tuple[str, ...], float] = {(RETRIES, claim.bundle[:SHOWN], "transient"): 1}
         if tries + 1 >= TRIES:
+            counts = {(VIDEOS, claim.bundle[:SHOWN], "failed", EXHAUSTED.value): 1}
             values = _ended("failed", now) | {"code": EXHAUSTED.value, "detail": f"{TRIES} tries; the last: {why}"}
         else:
             wait = BACKOFF_S[tries] * random.uniform(1.0, 1.5)  # noqa: S311
             values = {"state": "queued", "claim": None, "not_before": now + wait}
-        return self._change(claim, values | {"tries": tries + 1})
+        return self._change(claim, values | {"tries": tries + 1}, counts)
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Give claims back unharmed: the worker stops."""
@@ -138,12 +157,19 @@ class Queue:
             self._change(claim, {"lease_until": 0.0})
 
     def depth(self, bundle: str | None = None) -> dict[str, int]:
-        """How many executions there are, by state."""
-        wanted = select(executions.c.state, func.count()).group_by(executions.c.state)
-        if bundle is not None:
-            wanted = wanted.where(executions.c.bundle == bundle)
+        """How many executions there are, of one bundle or of all, by state."""
+        found: Counter[str] = Counter()
+        for (of, state), number in self.standing().items():
+            if bundle in (None, of):
+                found[state] += number
+        return dict(found)
+
+    def standing(self) -> dict[tuple[str, str], int]:
+        """How many executions there are, by bundle and state."""
+        columns = executions.c.bundle, executions.c.state
         with self.ledger.reading() as connection:
-            return {state: count for state, count in connection.execute(wanted)}
+            rows = connection.execute(select(*columns, func.count()).group_by(*columns)).all()
+        return {(bundle, state): number for bundle, state, number in rows}
 
     def knows(self, digest: str) -> bool:
         """Whether the execution is in the ledger at all."""
@@ -156,9 +182,18 @@ class Queue:
         with self.ledger.writing() as connection:
             connection.execute(broken.values(**QUEUED))
 
-    def _change(self, claim: Claim, values: dict[str, Any]) -> bool:
+    def oldest(self) -> float:
+        """Seconds since the oldest execution that waits was asked for; 0 where none waits."""
+        with self.ledger.reading() as connection:
+            since = connection.scalar(select(func.min(executions.c.created)).where(executions.c.state == "queued"))
+        return 0.0 if since is None else max(0.0, self.ledger.clock() - since)
+
+    def _change(self, claim: Claim, values: dict[str, Any], counts: Counts | None = None) -> bool:
         with self.ledger.writing() as connection:
-            return bool(connection.execute(update(executions).where(_held(claim)).values(**values)).rowcount)
+            changed = bool(connection.execute(update(executions).where(_held(claim)).values(**values)).rowcount)
+            if changed and counts:
+                count(connection, counts)
+        return changed
 
 
 QUEUED: dict[str, Any] = {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
+import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,10 +33,11 @@ from serving.watermark import Marker
 
 if TYPE_CHECKING:
     from preprocessing.step import Tools
-    from systems.base import Request, TalkingFacePipeline
+    from systems.base import Chunk, Request, TalkingFacePipeline
 
 Progress = Callable[[int, int, str], None]  # frames done, frames in all, note
 Watch = Callable[[Path, int, int], None]  # the video's place, its frames done, its frames in all
+Finish = Callable[[], dict["Job", "Outcome"]]
 BATCH = 4  # videos rendered at once
 PORTRAIT_SIDE = 512  # pixels: the largest stored crop; pipelines scale it to their own size
 
@@ -49,6 +53,7 @@ class Work:
     request: Request
     seconds: float
     dubbing: Dubbing | None = None  # for a video
+    face: np.ndarray | None = None  # that is animated, uint8 [H, W, 3], where the system shows one
 
     @property
     def out(self) -> Path:
@@ -56,7 +61,7 @@ class Work:
 
 
 class Renderer:
-    """Renders jobs with one loaded pipeline: one call at a time, always from the same thread."""
+    """Renders jobs with one loaded pipeline: one call begins at a time, always in the same thread."""
 
     def __init__(
         self,
@@ -71,6 +76,8 @@ class Renderer:
         self.bundle_digest = bundle.digest
         self.limits = limits or ServingLimits()
         self.signer = own_signer(identity)  # without one nothing can be published, so nothing is rendered either
+        self._spent: defaultdict[str, float] = defaultdict(float)  # seconds by step
+        self._counting = threading.Lock()
 
     @cached_property
     def _tools(self) -> Tools:
@@ -79,33 +86,73 @@ class Renderer:
         return Tools()
 
     def render(
-        self, jobs: Sequence[Job], progress: Progress | None = None, watch: Watch | None = None
+        self,
+        jobs: Sequence[Job],
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+        streamed: Callable[[], None] = lambda: None,
     ) -> list[Outcome]:
         """One outcome per job, in order. A job that is refused or fails leaves the others alone.
 
-        ``progress`` counts the frames of a batch, ``watch`` those of each video. A job whose video stands
-        already, with a sidecar that fits, is not rendered again. Raises ``Misuse`` where two jobs want one
-        place, ``Transient`` where the disk is full.
+        ``progress`` counts the frames of a batch, ``watch`` those of each video; ``streamed`` is called once the
+        networks have done their part. A job whose video stands already, with a sidecar that fits, is not rendered
+        again. Raises ``Misuse`` where two jobs want one place, ``Transient`` where the disk is full.
+        """
+        finish = self.begin(jobs, progress, watch)
+        streamed()
+        return finish()
+
+    def begin(
+        self, jobs: Sequence[Job], progress: Progress | None = None, watch: Watch | None = None
+    ) -> Callable[[], list[Outcome]]:
+        """The first part of :meth:`render`, all that the networks do; what it returns is the other, to be called once.
+
+        The other part waits for the encoders, reads back, signs and publishes: from any thread, while the next jobs
+        are begun in this one.
         """
         check_jobs(jobs)
         unique = list(dict.fromkeys(jobs))
         outcomes: dict[Job, Outcome] = {}
+        finish: Finish = dict
         for start in range(0, len(unique), self.batch):
+            outcomes |= finish()
             works: dict[str, Work] = {}
             for job in unique[start : start + self.batch]:
                 try:
-                    inputs = admit(job, self.bundle_digest)
-                    sidecar = published(job.out, inputs.job)
-                    if sidecar is not None:
-                        outcomes[job] = _result(job, sidecar, reused=True)
-                    elif inputs.job in works:
-                        works[inputs.job].jobs.append(job)
-                    else:
-                        works[inputs.job] = self._prepare(job, inputs)
+                    with self._on("prepare"):
+                        inputs = admit(job, self.bundle_digest)
+                        sidecar = published(job.out, inputs.job)
+                        if sidecar is not None:
+                            outcomes[job] = _result(job, sidecar, reused=True)
+                        elif inputs.job in works:
+                            works[inputs.job].jobs.append(job)
+                        else:
+                            works[inputs.job] = self._prepare(job, inputs)
                 except Exception as error:
                     outcomes[job] = _refusal(job, error)
-            outcomes |= self._render(list(works.values()), progress, watch)
-        return [outcomes[job] for job in jobs]
+            finish = self._begin(list(works.values()), progress, watch)
+        last = finish
+
+        def rest() -> list[Outcome]:
+            found = outcomes | last()
+            return [found[job] for job in jobs]
+
+        return rest
+
+    def take(self) -> dict[str, float]:
+        """Seconds spent on each step since this was last asked; steps in threads of their own are what was waited."""
+        with self._counting:
+            spent, self._spent = self._spent, defaultdict(float)
+        return dict(spent)
+
+    @contextmanager
+    def _on(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._spent[step] += time.perf_counter() - began
 
     def _prepare(self, job: Job, inputs: Inputs) -> Work:
         from preprocessing.media import decode_sound
@@ -147,21 +194,26 @@ class Renderer:
             footage = watch(video, side, self.pipeline.references, seconds, self.limits, self._tools)
         return Dubbing(footage, frames)
 
-    def _render(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> dict[Job, Outcome]:
-        """Outcomes of a batch; where the pipeline fails on it, its members are tried alone."""
+    def _begin(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> Finish:
+        """Stream a batch; where the pipeline fails on it, its members are tried alone."""
         if not works:
-            return {}
+            return dict
         try:
             return self._stream(works, progress, watch)
         except Exception as error:
             if len(works) == 1:
-                return {job: _refusal(job, error) for job in works[0].jobs}
+                refused: dict[Job, Outcome] = {job: _refusal(job, error) for job in works[0].jobs}
+                return lambda: refused
             if isinstance(error, VoxfaceError) and not isinstance(error, Reject):
                 raise
             log.warning("a batch of %d failed (%s); rendering its jobs one by one", len(works), error)
-        return {job: outcome for work in works for job, outcome in self._render([work], progress, watch).items()}
+        found: dict[Job, Outcome] = {}
+        for work in works:
+            found |= self._begin([work], progress, watch)()
+        return lambda: found
 
-    def _stream(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> dict[Job, Outcome]:
+    def _stream(self, works: list[Work], progress: Progress | None, watch: Watch | None) -> Finish:
+        """Frames of all works into their encoders."""
         import torch
 
         total = sum(work.request.frames for work in works)
@@ -175,7 +227,10 @@ class Renderer:
             markers = [Marker() for _ in works]  # each draws its pattern once, for its own size
 
             def put(number: int, frames: np.ndarray) -> None:
-                encodings[number].put(markers[number](frames))
+                with self._on("mark"):
+                    marked = markers[number](frames)
+                with self._on("encode"):  # waits only where the encoder is behind
+                    encodings[number].put(marked)
                 if watch is not None:
                     watch(works[number].out, encodings[number].count, works[number].request.frames)
                 if progress is not None:
@@ -184,7 +239,7 @@ class Renderer:
             for number, work in enumerate(works):
                 if work.dubbing is not None:
                     work.dubbing.emit = partial(put, number)
-            for chunk in self.pipeline.stream([work.request for work in works]):
+            for chunk in self._chunks([work.request for work in works]):
                 work = works[chunk.request]
                 if work.dubbing is not None:
                     work.dubbing.put(chunk)
@@ -193,22 +248,43 @@ class Renderer:
                 if chunk.first != count or chunk.first + len(chunk.frames) > work.request.frames:
                     raise RuntimeError(f"frame {chunk.first} of {work.out.name} came out of turn")
                 put(chunk.request, resize(chunk.frames, work.inputs.size))
-            for work in works:
+            for work, encoding in zip(works, encodings, strict=True):
                 if work.dubbing is not None:
                     work.dubbing.finish()
-            outcomes: dict[Job, Outcome] = {}
+                encoding.end()
+                with self._on("model"):
+                    work.face = self.pipeline.portrait(work.request)
+            held = stack.pop_all()  # encoders and drafts outlive this part
+        return partial(self._finish, works, drafts, encodings, held)
+
+    def _finish(
+        self, works: list[Work], drafts: list[Path], encodings: list[Encoding], held: ExitStack
+    ) -> dict[Job, Outcome]:
+        """Wait for the encoders, then publish."""
+        outcomes: dict[Job, Outcome] = {}
+        with held:
             for work, path, encoding in zip(works, drafts, encodings, strict=True):
                 try:
-                    encoding.finish()
+                    with self._on("encode"):
+                        encoding.finish()
                     outcomes |= self._publish(work, path)
                 except Exception as error:
                     outcomes |= {job: _refusal(job, error) for job in work.jobs}
         return outcomes
 
+    def _chunks(self, requests: list[Request]) -> Iterator[Chunk]:
+        chunks = self.pipeline.stream(requests)
+        while True:
+            with self._on("model"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
     def _publish(self, work: Work, rendered: Path) -> dict[Job, Outcome]:
         """Read the encoded file back, then put it in its place, or places."""
-        self._read_back(work, rendered)
-        portrait = self.pipeline.portrait(work.request)
+        with self._on("check"):
+            self._read_back(work, rendered)
 
         def sidecar(video: str, picture: str | None) -> Sidecar:
             return describe(
@@ -221,7 +297,8 @@ class Renderer:
                 untouched=None if work.dubbing is None else work.dubbing.footage.untouched(work.request.frames),
             )
 
-        made = publish(rendered, work.out, portrait, sidecar, self.signer)
+        with self._on("publish"):
+            made = publish(rendered, work.out, work.face, sidecar, self.signer)
         for job in work.jobs[1:]:
             deliver(work.out, job.out)
         return {job: _result(job, made, reused=False) for job in work.jobs}

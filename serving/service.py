@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from serving.queue import LEASE_S, Queue
 from serving.rows import Models, Row, admitted
 from serving.worker import remove_result
 
+LEDGER = "VOXFACE_LEDGER"  # the ledger's URL, where none is given: a password need not stand in a file
 OUR_FAULT = "a fault of the program: the ledger has its error, for whoever runs the service"
 
 
@@ -51,7 +53,7 @@ class Service:
         self.root, self._models = root, models
         self.results = root / "results"
         self.limits = limits or ServingLimits()
-        self.ledger = Ledger(url or sqlite_url(root / "ledger.db"))
+        self.ledger = Ledger(url or os.environ.get(LEDGER) or sqlite_url(root / "ledger.db"))
         self.keys, self.audit = Keys(self.ledger), Audit(self.ledger)
         self.orders, self.queue = Orders(self.ledger, queue_limit), Queue(self.ledger, lease_s)
         self.intake = Intake(root / "inputs", allowed)

@@ -8,9 +8,10 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from contracts.errors import Reject, Transient
 from contracts.reasons import Reason
@@ -38,14 +39,31 @@ class Lost(BaseException):
 class Render(Protocol):
     """How a batch is rendered: :meth:`serving.render.Renderer.render`, perhaps in a thread of its own."""
 
-    def __call__(self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None) -> list[Outcome]: ...
+    def __call__(
+        self, jobs: Sequence[Job], progress: Progress | None, watch: Watch | None, streamed: Callable[[], None]
+    ) -> list[Outcome]: ...
 
 
 class Worker:
-    """Works for the bundle of one digest, publishing under ``results``."""
+    """Works for the bundle of one digest, publishing under ``results``.
 
-    def __init__(self, queue: Queue, bundle: str, results: Path, render: Render, batch: int = BATCH) -> None:
+    Workers that share one renderer share a ``turn``: who has it claims and streams, while another's videos are encoded
+    and published. Nothing is claimed by who would only wait.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        bundle: str,
+        results: Path,
+        render: Render,
+        batch: int = BATCH,
+        spent: Callable[[], Mapping[str, float]] = dict,
+        turn: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self.queue, self.bundle, self.results, self.render, self.batch = queue, bundle, results, render, batch
+        self.spent = spent  # seconds by step since it was last asked
+        self.turn = turn or threading.Lock()
         self.abandon = threading.Event()  # set: the batch in hand goes back to the queue at once
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
@@ -64,12 +82,14 @@ class Worker:
 
     def work(self) -> int:
         """Claim and render one batch; how many executions were claimed."""
-        claims = self.queue.claim(self.bundle, self.owner, self.batch)
-        if claims:
-            self._render(claims)
+        with ExitStack() as turn:
+            turn.enter_context(self.turn)
+            claims = self.queue.claim(self.bundle, self.owner, self.batch)
+            if claims:
+                self._render(claims, turn.close)
         return len(claims)
 
-    def _render(self, claims: list[Claim]) -> None:
+    def _render(self, claims: list[Claim], streamed: Callable[[], None]) -> None:
         places = {claim.digest: item_place(self.results, claim.digest) for claim in claims}
         ready: list[Claim] = []
         for claim in claims:
@@ -84,7 +104,7 @@ class Worker:
         asked = [claim.job.model_copy(update={"out": places[claim.digest]}) for claim in ready]
         try:
             with _Heart(self.queue, ready, self.abandon) as heart:
-                outcomes = self.render(asked, heart.check, heart.watch)
+                outcomes = self.render(asked, heart.check, heart.watch, streamed)
         except Lost:
             log.info("%d videos were cancelled, given back or to another worker", len(ready))
             self.queue.release(ready)  # what is not ours any more is not touched
@@ -100,8 +120,11 @@ class Worker:
         except BaseException:
             self.queue.release(ready)
             raise
+        spent = self.spent()
         for claim, outcome in zip(ready, outcomes, strict=True):
-            if not self.queue.finish(claim, outcome) and not self.queue.knows(claim.digest):
+            finished = self.queue.finish(claim, outcome, spent)
+            spent = {} if finished else spent
+            if not finished and not self.queue.knows(claim.digest):
                 remove_result(self.results, claim.digest)  # its job was deleted meanwhile
 
 

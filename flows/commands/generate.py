@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import wave
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +13,7 @@ from contracts.errors import Exit, Misuse
 from contracts.files import require_space
 from flows import batch as batches
 from flows import generate as flow
+from flows.bundles import Wanted, find, resolve
 from flows.commands.ingest import share
 from flows.commands.options import Address, command
 from flows.running import Ended, Run
@@ -75,7 +74,7 @@ def generate(
     values = {"audio": audio, "out": target, "portrait": portrait, "video": video, "consent": consent}
     job = Job.read(values | {"seed": seed, "steps": steps, "size": size}, "generate")
     check_jobs([job])
-    run.finish({"videos": _generate(run, job, bundle or resolve(run, system, alias), replicas, device, address)})
+    run.finish({"videos": _generate(run, job, bundle or resolve(run.places, system, alias), replicas, device, address)})
     _judge(run.result["videos"])
 
 
@@ -103,7 +102,12 @@ def _generate_batch(run: Run, manifest: Path, out: Path, wanted: Wanted, engine:
     try:
         with run.progress("inputs") as progress:
             batch = batches.look(
-                manifest, out, service, (wanted.system, wanted.alias), lambda s, m: find(run, wanted, s, m), progress
+                manifest,
+                out,
+                service,
+                (wanted.system, wanted.alias),
+                lambda s, m: find(run.places, wanted, s, m),
+                progress,
             )
         missing = batch.missing
         seconds = sum(_seconds(item.job.audio) for place in missing if (item := batch.items[place]).job is not None)
@@ -151,42 +155,8 @@ def _judge_batch(lines: list[dict[str, Any]], report: Path, budget: float) -> No
         raise Ended(Exit.MISSED, told)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the options name: for rows that name nothing else."""
-
-    system: str
-    alias: str
-    bundle: Path | None
-
-
-def find(run: Run, wanted: Wanted, system: str, model: str) -> Path:
-    """The bundle of ``system`` that ``model`` names: an alias, or 12 and more digits of a digest.
-
-    Raises ``Misuse`` where there is none.
-    """
-    digest = re.fullmatch(r"[0-9a-f]{12,64}", model) is not None
-    given = wanted.bundle if system == wanted.system else None
-    if given is not None and (model == wanted.alias or (digest and read_bundle(given).digest.startswith(model))):
-        return given
-    if digest:
-        for folder in sorted(run.places.bundles(system).glob(f"{model[:12]}*")):
-            if read_bundle(folder).digest.startswith(model):
-                return folder
-        raise Misuse(f"no bundle of {system} with the digest {model} lies under {run.places.bundles(system)}")
-    return resolve(run, system, model)
-
-
 def _bytes(seconds: float) -> int:
     return round(flow.BYTES_PER_SECOND * seconds) + 10_000_000
-
-
-def resolve(run: Run, system: str, alias: str) -> Path:
-    """The local bundle that the alias points to. Raises ``Misuse`` where there is none."""
-    from training.registry import resolve as look_up
-
-    folder, _ = look_up(system, alias, run.places.tracking_uri)
-    return Path(folder)
 
 
 def _judge(lines: list[dict[str, Any]]) -> None:
@@ -225,7 +195,7 @@ def serve(
 
     Example: voxface serve --port 8080 (and, for a key: voxface keys create --name me)
     """
-    folder = bundle or resolve(run, system, alias)
+    folder = bundle or resolve(run.places, system, alias)
     digest = read_bundle(folder).digest
     if store is not None and not store.is_dir():
         raise Misuse(f"--store {store} is not a folder")

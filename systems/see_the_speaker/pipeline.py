@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from systems.see_the_speaker.portrait_pipeline import PortraitGenerator
 from systems.see_the_speaker.warp import resize
 
 RENDERED = 16  # frames decoded at a time
+PORTRAITS = 32  # kept: more than are rendered at once
 PORTRAIT = {
     "conre": ("speech_encoder", "face_encoder", "face_decoder"),
     "face_prior": ("prior",),
@@ -105,7 +107,7 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
         )
         self.portrait_editor: PortraitEditor = leave_as_it_is
         self.fidelity = 1.0
-        self._last_portrait: tuple[str, np.ndarray] | None = None
+        self._portraits: OrderedDict[str, np.ndarray] = OrderedDict()  # the newest: asked for again by who stores them
 
     @classmethod
     def from_stages(cls, stages: Mapping[str, nn.ModuleDict]) -> SeeTheSpeakerPipeline:
@@ -119,12 +121,14 @@ class SeeTheSpeakerPipeline(TalkingFacePipeline):
             return request.portrait
         audio = np.ascontiguousarray(request.audio, np.float32)
         name = f"{hashlib.sha256(audio.tobytes()).hexdigest()} {request.seed} {request.steps}"
-        if self._last_portrait is None or self._last_portrait[0] != name:
+        if name not in self._portraits:
             spectrogram = torch.from_numpy(power_spectrogram(six_seconds(audio)))[None].to(self._device)
             parts = [{n: getattr(self, n) for n in names} for names in PORTRAIT.values()]
             face = PortraitGenerator(*parts)(spectrogram, [request.seed], request.steps)
-            self._last_portrait = (name, self.portrait_editor(to_uint8(face)[0]))
-        return self._last_portrait[1]
+            self._portraits[name] = self.portrait_editor(to_uint8(face)[0])
+            while len(self._portraits) > PORTRAITS:
+                self._portraits.popitem(last=False)
+        return self._portraits[name]
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Chunk]:
         """Frames of every request in order of time, uint8 [n, S, S, 3], a window of each request in turn.

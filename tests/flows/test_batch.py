@@ -51,7 +51,7 @@ def working(service: Service, renderer: Any) -> Iterator[list[int]]:
 
     rendered: list[int] = []
 
-    def render(jobs: Any, progress: Any, watch: Any) -> Any:
+    def render(jobs: Any, progress: Any, watch: Any, streamed: Any) -> Any:
         outcomes = renderer.render(jobs, progress, watch)
         rendered.extend(1 for outcome in outcomes if outcome.state == "done" and not outcome.reused)
         return outcomes

@@ -48,6 +48,35 @@ def test_serve_config_says_what_the_code_says() -> None:
     assert door["args"]["root"] == model["args"]["root"]
 
 
+def test_the_service_on_kubernetes_is_the_one_of_the_code() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from serving import app
+    from serving.scaling import PER_REPLICA
+
+    spec = read("ray/rayservice.yaml")["spec"]
+    config = yaml.safe_load(spec["serveConfigV2"])
+    ServeDeploySchema.model_validate(config)
+    for entry, single in zip(config["applications"], read("serve.yaml")["applications"], strict=True):
+        assert entry["import_path"] == single["import_path"]
+        assert entry["deployments"] == single["deployments"]
+        assert set(entry["args"]) == set(single["args"])
+    door, model = (entry["args"] for entry in config["applications"])
+    assert app.DoorArguments.model_validate(door).root == app.ModelArguments.model_validate(model).root
+    assert model["most"] > model["replicas"]
+    assert f"every {PER_REPLICA} videos" in spec["serveConfigV2"]
+    cluster = spec["rayClusterConfig"]
+    assert f"ray=={cluster['rayVersion']}\n" in (ROOT / "requirements.lock").read_text()
+    assert cluster["enableInTreeAutoscaling"]
+    (workers,) = cluster["workerGroupSpecs"]
+    cpus = int(workers["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+    assert workers["maxReplicas"] * cpus >= model["most"] > workers["minReplicas"]  # a CPU per replica of the model
+    for group in (cluster["headGroupSpec"], workers):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+
+
 def test_compose_publishes_on_this_machine_only() -> None:
     services = read("compose.yaml")["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]

@@ -72,7 +72,7 @@ def _made(folder: Path, renderer: Renderer, sound: Path, start: float, turn: Any
 
     order: list[str] = []
 
-    def render(jobs: Any, progress: Any, watch: Any) -> Any:
+    def render(jobs: Any, progress: Any, watch: Any, streamed: Any) -> Any:
         order.extend(job.out.stem for job in jobs)
         return renderer.render(jobs, progress, watch)
 

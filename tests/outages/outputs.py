@@ -23,7 +23,7 @@ def flip_bytes(folder: Path, count: int) -> Figure:
         out = folder / "talk.mp4"
         Renderer(*load_pipeline(bundle)).render([Job(audio=talker.write_sound(folder / "a.wav", 16_000), out=out)])
         whole = out.read_bytes()
-        fits = _inspected(folder, out) == 0
+        fits = inspected(folder, out) == 0
         places = sorted(rng.sample(range(len(whole)), count))
         told = 0
         for place in places:
@@ -31,7 +31,7 @@ def flip_bytes(folder: Path, count: int) -> Figure:
             data[place] ^= 1 << rng.randrange(8)
             out.write_bytes(data)
             told += inspect(out).state == "broken"
-        code = _inspected(folder, out)  # the command itself, once
+        code = inspected(folder, out)  # the command itself, once
         out.with_name("talk.mp4.json").unlink()
         alone = 0
         for place in places:
@@ -44,7 +44,7 @@ def flip_bytes(folder: Path, count: int) -> Figure:
     return Figure(said, fits and told == alone == count and code == 4)
 
 
-def _inspected(folder: Path, video: Path) -> int:
+def inspected(folder: Path, video: Path) -> int:
     """The exit code of ``voxface inspect``."""
     from typer.testing import CliRunner
 

@@ -15,10 +15,11 @@ import pytest
 
 from contracts.errors import Transient
 from contracts.reasons import Reason
+from flows.environment import QUIET
 from serving.jobs import Job, Outcome, Refused
 
 if TYPE_CHECKING:
-    from serving.app import Client
+    from serving.handle import Client
 
 pytestmark = pytest.mark.timeout(1500)  # starting Ray and the networks takes seconds, or minutes where all is busy
 LEASE_S = 8.0  # what a killed replica had in hand waits so long
@@ -31,7 +32,9 @@ def cluster(toys: None) -> Iterator[None]:
 
     folder = tempfile.mkdtemp(prefix="vs-", dir=os.environ.get("RAY_TMPDIR"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in QUIET.items():  # as commands have it: Ray's own patience is too short for a busy machine
+            if name.startswith("RAY_"):
+                patch.setenv(name, value)
         ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         yield
         ray.shutdown()
@@ -266,7 +269,7 @@ class Handle:
 
 @pytest.mark.parametrize("deaths", [0, 2])
 def test_a_job_whose_replica_dies_is_given_to_another(tmp_path: Path, deaths: int) -> None:
-    from serving.app import Client
+    from serving.handle import Client
 
     handle = Handle(deaths)
     (outcome,) = Client(handle, ["voxface"], "", 1).generate([Job(audio=tmp_path / "a.wav", out=tmp_path / "a.mp4")])
@@ -275,7 +278,7 @@ def test_a_job_whose_replica_dies_is_given_to_another(tmp_path: Path, deaths: in
 
 
 def test_replicas_that_keep_dying_are_given_up(tmp_path: Path) -> None:
-    from serving.app import ATTEMPTS, Client
+    from serving.handle import ATTEMPTS, Client
 
     handle = Handle(ATTEMPTS)
     with pytest.raises(Transient, match="died 3 times"):
@@ -284,7 +287,7 @@ def test_replicas_that_keep_dying_are_given_up(tmp_path: Path) -> None:
 
 
 def test_errors_of_a_replica_come_back_as_themselves(tmp_path: Path) -> None:
-    from serving.app import Client
+    from serving.handle import Client
 
     handle = Handle(0, Transient("NO_SPACE: full"))
     with pytest.raises(Transient, match="NO_SPACE") as caught:

@@ -60,7 +60,7 @@ def test_every_answer_is_as_described(access: tuple[object, str]) -> None:
                 asked[case.operation.label].add(answer.status_code)
 
         ask()
-    assert len(asked) == 13
+    assert len(asked) == 14
     assert 200 in asked["GET /v1/jobs/{job}"]
     assert max(status for statuses in asked.values() for status in statuses) < 500
 

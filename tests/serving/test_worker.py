@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from serving.worker import Worker
 url, folder, results = sys.argv[1:]
 bundle = read_bundle(Path(folder))
 
-def render(jobs, progress, watch):
+def render(jobs, progress, watch, streamed):
     outcomes = []
     for job in jobs:
         inputs = admit(job, bundle.digest)
@@ -192,7 +193,7 @@ def test_a_cancelled_batch_is_left_and_nothing_is_published(
     ((job, *_), _) = orders.page(local, 1)
     ended = []
 
-    def slow(asked: Sequence[Job], progress: Any, watch: Any) -> list:
+    def slow(asked: Sequence[Job], progress: Any, watch: Any, streamed: Any) -> list:
         assert orders.cancel(local, job.job)
 
         def paced(done: int, total: int, note: str) -> None:
@@ -218,7 +219,7 @@ def test_a_job_deleted_while_it_renders_leaves_no_file(
     orders, local = Orders(store), Keys(store).local()
     ((job, *_), _) = orders.page(local, 1)
 
-    def deleted(asked: Sequence[Job], progress: Any, watch: Any) -> list:
+    def deleted(asked: Sequence[Job], progress: Any, watch: Any, streamed: Any) -> list:
         outcomes = renderer.render(asked, progress, watch)
         assert orders.forget(local, job.job, lambda *_: None)
         return outcomes
@@ -233,7 +234,7 @@ def test_progress_is_told_per_item(
     ask(store, bundle, jobs_of(speech, range(1), 32_000))
     seen = []
 
-    def paced(asked: Sequence[Job], progress: Any, watch: Any) -> list:
+    def paced(asked: Sequence[Job], progress: Any, watch: Any, streamed: Any) -> list:
         def wait(done: int, total: int, note: str) -> None:
             time.sleep(0.3)
             seen.append((rows(store)[0]["done"], rows(store)[0]["frames"]))
@@ -301,3 +302,38 @@ def test_run_stops_when_told(store: Ledger, renderer: Renderer, tmp_path: Path) 
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_one_streams_while_the_other_publishes(
+    store: Ledger, renderer: Renderer, bundle: Path, speech: Callable[..., Path], tmp_path: Path
+) -> None:
+    digests = ask(store, bundle, jobs_of(speech, range(6)))
+    turn, busy = threading.Lock(), threading.Semaphore(1)
+    met = threading.Barrier(2)  # the end of one batch waits for another batch to have begun
+
+    def render(asked: Sequence[Job], progress: Any, watch: Any, streamed: Any) -> list:
+        assert busy.acquire(blocking=False), "two stream at once"
+        finish = renderer.begin(asked, progress, watch)
+        busy.release()
+        streamed()
+        if len(asked) == 2 and not met.broken:
+            with suppress(threading.BrokenBarrierError):
+                met.wait(60)
+                met.abort()
+        return finish()
+
+    stop = threading.Event()
+    workers = [Worker(Queue(store), renderer.bundle_digest, tmp_path, render, 2, turn=turn) for _ in range(2)]
+    threads = [threading.Thread(target=worker.run, args=(stop,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 120
+    while Queue(store).depth() != {"done": 6} and time.monotonic() < end:
+        time.sleep(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert [(row["state"], row["rendered"]) for row in rows(store)] == [("done", 1)] * 6
+    assert {inspect(item_place(tmp_path, digest)).state for digest in digests} == {"fits"}
+    assert len({row["owner"] for row in rows(store)}) == 2
+    assert met.broken

@@ -110,11 +110,13 @@ def test_a_portrait_of_the_request_is_used(pipeline: SeeTheSpeakerPipeline) -> N
 def test_the_editor_sees_portraits_that_were_made(pipeline: SeeTheSpeakerPipeline) -> None:
     request = Request(speech(0.4), seed=9, steps=1)
     plain = pipeline.portrait(request)
-    pipeline.portrait_editor, pipeline._last_portrait = lambda picture: 255 - picture, None
+    pipeline.portrait_editor = lambda picture: 255 - picture
+    pipeline._portraits.clear()
     try:
         assert np.array_equal(pipeline.portrait(request), 255 - plain)
     finally:
-        pipeline.portrait_editor, pipeline._last_portrait = leave_as_it_is, None
+        pipeline.portrait_editor = leave_as_it_is
+        pipeline._portraits.clear()
 
 
 def test_speech_shorter_than_a_frame_is_refused(pipeline: SeeTheSpeakerPipeline) -> None:
