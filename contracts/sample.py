@@ -179,9 +179,12 @@ def encode_wav(audio: np.ndarray) -> bytes:
 
 
 def decode_wav(data: bytes) -> np.ndarray:
-    """Float32 samples [N] in [-1, 1) of the ``.wav`` member."""
-    with wave.open(io.BytesIO(data)) as file:
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768.0
+    """Float32 samples [N] in [-1, 1) of the ``.wav`` member. Raises ``ValueError`` where it is none."""
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768.0
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"wav member: {error}") from None
 
 
 def view_wav(data: memoryview) -> np.ndarray:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def main() -> None:
     """The console script ``voxface``; never returns."""
     environment.prepare(_work_of(sys.argv[1:]))
-    sys.exit(int(_run()))
+    code = int(_run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # nothing is left to tell of: end at once
+    sys.exit(code)
 
 
 def application() -> typer.Typer:

@@ -134,6 +134,7 @@ def _no_constant(name: str) -> float:
 def _parquet(path: Path) -> Iterator[Line]:
     try:
         table = pq.read_table(path)
+        table.validate(full=True)  # text that is none is found now, and not where it is used
     except (pa.ArrowException, OSError) as error:
         raise Misuse(f"{path}: not a readable Parquet table: {error}") from None
     if "file" not in table.column_names:

@@ -224,7 +224,9 @@ def _check_whole(track: dict[str, Any], found: dict[str, Any], size: int, index:
         raise Reject(Reason.TRUNCATED, f"the {name} shows nothing" if kind == "video" else f"the {name} is empty")
     missing = 0.0
     if track["duration"] is not None and found["container"] in ("wav", "flac"):
-        missing = ((track["start"] or 0) + track["duration"] - track["end"]) * track["time_base"] - LATE_S
+        start = track["start"] or 0
+        end = start if track["end"] is None else track["end"]  # no packet tells when it is
+        missing = (start + track["duration"] - end) * track["time_base"] - LATE_S
     elif len(found["tracks"]) == found["streams"]:
         # the whole file's length alone is declared, by whichever track is the longest
         ends = [other["end"] * other["time_base"] for other in found["tracks"] if other["end"] is not None]

@@ -75,6 +75,12 @@ def test_pickles_are_not_read() -> None:
         decode_features(buffer.getvalue())
 
 
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"no sound at all, and that for 44 bytes or more"])
+def test_what_is_no_wav_is_said_so(data: bytes) -> None:
+    with pytest.raises(ValueError, match="wav member"):
+        decode_wav(data)
+
+
 def test_wav_is_16_khz_mono() -> None:
     data = encode_wav(np.zeros(640, np.int16))
     assert data[:4] == b"RIFF"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -47,6 +48,9 @@ def command(words: list[str], said: str) -> None:
 
     try:
         main()
+    except KeyboardInterrupt:  # before it listens: as an interpreter ends then
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     finally:  # what an interpreter does at its end, and a fork does not
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

@@ -167,13 +167,16 @@ def stop_ingest(folder: Path, count: int, number: int, send: Callable[[int, int]
             began = time.monotonic()
             send(process.pid, number)
             ended = process.wait(60) or 0  # none: it hangs
-            seconds.append(time.monotonic() - began)
+            taken = time.monotonic() - began
             record = ingest.folder / "work" / "runs"
+            told = [json.loads(path.read_bytes()) for path in record.glob(f"*-{process.pid}.json")]
+            if [each["exit_code"] for each in told] == [0]:
+                return False  # its work had ended
+            seconds.append(taken)
             begun = any(record.glob(f"*-{process.pid}.log"))  # else it was not listening yet
             codes += ended == 128 + number or (ended == -number and not begun)
             orphans += not until(lambda: not ingest.left(), 3)
             ingest.kill()
-            told = [json.loads(path.read_bytes()) for path in record.glob(f"*-{process.pid}.json")]
             recorded += not begun or [each["exit_code"] for each in told] == [128 + number]
             there = digests(dataset) if dataset.exists() else {}
             kept += there.items() <= ingest.whole.items()

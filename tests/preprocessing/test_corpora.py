@@ -122,6 +122,13 @@ def test_what_is_no_manifest_is_misuse(tmp_path, name, text):
         read_manifest(tmp_path / "nothing.csv", tmp_path)
 
 
+def test_text_in_parquet_that_is_no_utf8_is_misuse(tmp_path):
+    text = pa.array([b"a\xef.mp4"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"file": text}), tmp_path / "m.parquet")
+    with pytest.raises(Misuse, match=r"m\.parquet: not a readable"):
+        read_manifest(tmp_path / "m.parquet", tmp_path)
+
+
 def test_a_folder_is_a_manifest(tmp_path):
     for name in ("b.mp4", "a/z.MOV", "a/p.png", "a/s.wav", "notes.txt", ".hidden.mp4", ".git/x.mp4"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
