@@ -1,9 +1,9 @@
-"""The fault matrix of training and of its flows: its rows, in order."""
+"""The fault matrix of training: its rows, in order."""
 
 from __future__ import annotations
 
 from faults.row import Row
-from faults_train import commands, damage, kills, loaders, poison, retries, tracking, workers
+from faults_train import damage, kills, loaders, poison, retries, tracking
 
 SAME = "max difference 0.0 after {count} landed kills, steps redone within the interval"
 OF = {
@@ -29,14 +29,6 @@ ROWS = (
         kills.kill_saving,
         2,
         30,
-    ),
-    Row(
-        "F19-worker",
-        "kill -9 of a worker of Ray Train",
-        "{count}/{count} go on and finish, equal to the bit",
-        workers.kill_group,
-        0,
-        10,
     ),
     Row(
         "F20-damage",
@@ -78,22 +70,6 @@ ROWS = (
         0,
         3,
         alone=True,
-    ),
-    Row(
-        "F25-prefect",
-        "Prefect's server lost in the middle of a flow",
-        "shards and stages made again 0, run again complete {count}/{count}",
-        commands.lose_server,
-        0,
-        4,
-    ),
-    Row(
-        "F26-flow",
-        "SIGKILL of voxface train, Ray included",
-        "{count} landed, all identical",
-        commands.kill_flow,
-        0,
-        10,
     ),
     Row(
         "F27-retries",
