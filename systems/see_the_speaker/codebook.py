@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from systems.common.equalised import EqualConv
+from systems.common.linear import fit_patches, least_squares, patch_painter
 from systems.see_the_speaker.image_autoencoder import FuseUp
 from systems.see_the_speaker.warp import resize
 
@@ -109,8 +110,7 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
         self.ups = nn.ModuleList([FuseUp(a, 0, b, conv=conv) for a, b in pairwise(widths)])
         self.mixers = nn.ModuleList([EqualConv(j + c, 2 * c, zero=True) for j, c in zip(joined, widths[1:])])
         self.paint = EqualConv(widths[-1], 3, zero=copy_image)
-        patch = 3 * 4 ** (len(widths) - 1)
-        self.patches = nn.Conv2d(width, patch, 3, padding=1, padding_mode="replicate") if copy_image else None
+        self.patches = patch_painter(width, 2 ** (len(widths) - 1)) if copy_image else None
         self.register_buffer("unit", torch.ones(width))  # 1 / deviation of each of the codes' dimensions
 
     def forward(self, z_q: Tensor, skips: Sequence[Tensor], base: Tensor, w: Tensor) -> Tensor:
@@ -135,19 +135,7 @@ class HighResolutionDecoder(ModelMixin, ConfigMixin):
         self.unit.copy_(1 / z_q.std((0, 2, 3)).clamp_min(1e-4))
         if self.patches is None:
             return
-        near = F.unfold(F.pad(z_q, (1, 1, 1, 1), mode="replicate"), 3)
-        shown = F.pixel_unshuffle(pictures, pictures.shape[-1] // z_q.shape[-1]).flatten(2)
-        weight, bias = least_squares(near.transpose(1, 2).flatten(0, 1), shown.transpose(1, 2).flatten(0, 1))
-        self.patches.weight.copy_(weight.T.view_as(self.patches.weight))
-        self.patches.bias.copy_(bias)
-
-
-def least_squares(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Weight [a, b] and bias [b] that lead from ``inputs`` [N, a] to ``outputs`` [N, b]; ``ridge`` per input."""
-    x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1).double()
-    gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1]).to(x)
-    found = torch.linalg.solve(gram, x.T @ outputs.double()).to(outputs)
-    return found[:-1], found[-1]
+        fit_patches(self.patches, z_q, pictures)
 
 
 def _plain_conv(inputs: int, outputs: int) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,9 @@ from systems.base import Bar, Batch, Losses, StageSettings, TrainedStage, View
 from systems.common.fidelity import bicubic_from_grid, psnr
 from systems.common.sheet import contact_sheet
 from systems.talkformer.latents import Kind, LatentAutoencoder, build
+
+STARTING_PICTURES = 256  # from which the linear ways are fitted
+FITTED_RATE = 1e-4  # at which they go on learning, lest they be lost at once
 
 
 class AutoencoderSettings(StageSettings):
@@ -27,6 +31,7 @@ class AutoencoderSettings(StageSettings):
     attention: bool = True  # one self-attention at the coarsest scale
     latent: int = 3
     codes: int = 8192
+    linear: bool = False  # kl: linear ways beside E and D, fitted before the first step
     weights: str = ""  # folder of a published VQModel or AutoencoderKL; the sizes are then its own. steps: 0 keeps it
     learning_rate: float = 3.6e-5  # latent-diffusion: 4.5e-6 per item of the batch
     weight_square: float = 0.0
@@ -45,6 +50,7 @@ class Autoencoder(TrainedStage):
             steps=12_000,
             batch=16,
             kind="kl",
+            linear=True,
             channels=(64, 96, 128),
             layers=1,
             learning_rate=3e-4,
@@ -61,11 +67,12 @@ class Autoencoder(TrainedStage):
             batch=8,
             size=64,
             kind="kl",
+            linear=True,
             channels=(16, 32, 48),
             layers=1,
             groups=8,
             attention=False,
-            learning_rate=2e-3,
+            learning_rate=5e-4,
             weight_square=4.0,
             weight_code=1e-6,
             colours=0.4,
@@ -94,13 +101,29 @@ class Autoencoder(TrainedStage):
         made = (
             LatentAutoencoder.published(s.weights)
             if s.weights
-            else build(s.kind, s.channels, s.layers, s.groups, s.attention, s.latent, s.codes)
+            else build(s.kind, s.channels, s.layers, s.groups, s.attention, s.latent, s.codes, s.linear)
         )
         return nn.ModuleDict({"autoencoder": made})
 
+    def prepare(self, model: nn.ModuleDict, batches: Iterable[Batch]) -> None:
+        """The linear ways, from some of the training pictures."""
+        if self.settings.linear:
+            first = islice(batches, -(-STARTING_PICTURES // self.settings.batch))
+            pictures = [batch["frames"][:, 0] for batch in first]
+            if pictures:
+                model["autoencoder"].start_from(torch.cat(pictures))
+
     def optimizers(self, model: nn.ModuleDict) -> dict[str, Optimizer]:
         """Adam, betas of latent-diffusion."""
-        return {"main": Adam(model["autoencoder"].parameters(), self.settings.learning_rate, betas=(0.5, 0.9))}
+        lr = self.settings.learning_rate
+        fitted: list[nn.Parameter] = []
+        for name, parameter in model["autoencoder"].named_parameters():
+            fitted += [parameter] if name.startswith(("told.", "shown.")) else []
+        known = {id(parameter) for parameter in fitted}
+        others = [p for p in model["autoencoder"].parameters() if id(p) not in known]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        groups += [{"params": fitted, "lr": min(lr, FITTED_RATE)}] if fitted else []
+        return {"main": Adam(groups, lr, betas=(0.5, 0.9))}
 
     def loss(self, model: nn.ModuleDict, batch: Batch, phase: str, rng: torch.Generator) -> Losses:
         """Absolute and squared error of the pixels, and what keeps the latent in order."""

@@ -8,23 +8,52 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, VQModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from contracts.errors import Misuse
+from systems.common.linear import fit_patches, patch_painter, principal
 
 Kind = Literal["vq", "kl"]
+LOG_VARIANCE = -8.0  # of the latent where the linear ways start
 BUILDS: dict[str, Any] = {"vq": VQModel, "kl": AutoencoderKL}
 
 
 class LatentAutoencoder(ModelMixin, ConfigMixin):
-    """E and D of §III-A over diffusers' ``VQModel`` or ``AutoencoderKL``, whose configuration it keeps as ``sizes``."""
+    """E and D of §III-A over diffusers' ``VQModel`` or ``AutoencoderKL``, whose configuration it keeps as ``sizes``.
+
+    ``linear`` (``kl``): beside E and D run linear ways between patches and latent, which start from the principal
+    components of training patches, while the networks start from nothing.  # not in the paper: normalisation
+    over groups takes the colours out of a face, and short training does not bring them back
+    """
 
     @register_to_config
-    def __init__(self, kind: Kind = "vq", sizes: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, kind: Kind = "vq", sizes: Mapping[str, Any] | None = None, linear: bool = False) -> None:
         super().__init__()
         self.network = BUILDS[kind](**dict(sizes or {}))
+        if not linear:
+            return
+        self.told = nn.Conv2d(3, self.channels, self.factor, stride=self.factor)
+        self.shown = patch_painter(self.channels, self.factor)
+        with torch.no_grad():
+            for last in (self.network.quant_conv, self.network.decoder.conv_out):
+                last.weight.zero_()
+                last.bias.zero_()
+            self.network.quant_conv.bias[self.channels :] = LOG_VARIANCE
+
+    @torch.no_grad()
+    def start_from(self, images: Tensor) -> None:
+        """Fit the linear ways to pictures [N, 3, S, S]; nothing without them."""
+        if not self.config.linear:
+            return
+        patches = F.pixel_unshuffle(images, self.factor).permute(0, 2, 3, 1).flatten(0, 2)
+        mean, directions, deviations = principal(patches, self.channels)
+        weight = directions.T / deviations[0].clamp_min(1e-4)
+        self.told.weight.copy_(weight.view_as(self.told.weight))
+        self.told.bias.copy_(-weight @ mean)
+        fit_patches(self.shown, self.told(images), images)
 
     @property
     def factor(self) -> int:
@@ -41,11 +70,17 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         flat = image.flatten(0, -4)
         found = self.network.encode(flat)
         z = found.latents if self.config.kind == "vq" else found.latent_dist.mode()
+        if self.config.linear:
+            z = z + self.told(flat)
         return z.unflatten(0, image.shape[:-3])
 
     def decode(self, z: Tensor) -> Tensor:
         """D: z [..., C, s, s] -> pictures [..., 3, s f, s f], about -1..1. ``vq`` takes the nearest codes first."""
-        return self.network.decode(z.flatten(0, -4)).sample.unflatten(0, z.shape[:-3])
+        return self._draw(z.flatten(0, -4)).unflatten(0, z.shape[:-3])
+
+    def _draw(self, z: Tensor) -> Tensor:
+        drawn: Tensor = self.network.decode(z).sample
+        return drawn + F.pixel_shuffle(self.shown(z), self.factor) if self.config.linear else drawn
 
     def reconstruct(self, image: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """What training compares: D(E(x)) [B, 3, S, S] and the scalar that keeps the latent in order.
@@ -58,7 +93,9 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             return self.network.decode(found.latents, return_dict=False)
         noise = torch.randn(found.latent_dist.mean.shape, generator=rng).to(image)
         drawn = found.latent_dist.mean + found.latent_dist.std * noise
-        return self.network.decode(drawn).sample, found.latent_dist.kl().mean() / image[0].numel()
+        if self.config.linear:
+            drawn = drawn + self.told(image)
+        return self._draw(drawn), found.latent_dist.kl().mean() / image[0].numel()
 
     @classmethod
     def published(cls, path: str) -> LatentAutoencoder:
@@ -76,7 +113,14 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
 
 
 def build(
-    kind: Kind, channels: tuple[int, ...], layers: int, groups: int, attention: bool, latent: int, codes: int
+    kind: Kind,
+    channels: tuple[int, ...],
+    layers: int,
+    groups: int,
+    attention: bool,
+    latent: int,
+    codes: int,
+    linear: bool = False,
 ) -> LatentAutoencoder:
     """One to be trained: ``channels`` per scale, finest first, ``layers`` residual blocks each."""
     scales = len(channels)
@@ -89,7 +133,7 @@ def build(
         "up_block_types": ("UpDecoderBlock2D",) * scales,
         "mid_block_add_attention": attention,
     }
-    return LatentAutoencoder(kind, sizes | ({"num_vq_embeddings": codes} if kind == "vq" else {}))
+    return LatentAutoencoder(kind, sizes | ({"num_vq_embeddings": codes} if kind == "vq" else {}), linear)
 
 
 def lower_half(x: Tensor) -> Tensor:

@@ -215,15 +215,13 @@ class TalkFormerStage(TrainedStage):
         """
         windows = (self.view.span - self._motion) // self.settings.frames
         face, lip, jaw = self._complete(model, batch, windows, in_order=True)
-        later = batch["audio"].roll(self.view.span // 2 * SAMPLES_PER_FRAME, 1)
-        misled = self._complete(model, {**batch, "audio": later}, windows, in_order=True)[1]
-        opening, under_other, true = (mouth_opening(x).flatten(1) for x in (lip, misled, face.lip))
+        opening, under_other = self.openings(model, batch)
         references = split_points(batch["reference_landmarks"])
         mean_lip, mean_jaw, mean_pose = (x.mean(1)[:, None, None] for x in references[:3])
         led_lip, led_jaw = (follow(x, mean_pose, face.pose) for x in (mean_lip, mean_jaw))
         found = {
-            "opening_correlation": correlation(opening, true),
-            "opening_correlation_shuffled": correlation(under_other, true),
+            "opening_correlation": opening,
+            "opening_correlation_shuffled": under_other,
             "landmarks": _each(lip, jaw, face),
             "landmarks_references": _each(mean_lip, mean_jaw, face),
             "landmarks_led": _each(led_lip, led_jaw, face),
@@ -231,6 +229,15 @@ class TalkFormerStage(TrainedStage):
         middle = next(i for i, start in enumerate(self._starts(windows, in_order=True)) if start == self._first)
         full = join_points(lip[:, middle], jaw[:, middle], face.pose[:, middle])
         return found | self._pictures(model, batch, full, item_generators(batch, rng))
+
+    def openings(self, model: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Correlation [B] of the mouth's opening with the true one, and that under the sound of half a span later."""
+        windows = (self.view.span - self._motion) // self.settings.frames
+        later = batch["audio"].roll(self.view.span // 2 * SAMPLES_PER_FRAME, 1)
+        face, lip, _ = self._complete(model, batch, windows, in_order=True)
+        misled = self._complete(model, {**batch, "audio": later}, windows, in_order=True)[1]
+        opening, under_other, true = (mouth_opening(x).flatten(1) for x in (lip, misled, face.lip))
+        return correlation(opening, true), correlation(under_other, true)
 
     def picture(self, model: nn.ModuleDict, batch: Batch, rng: torch.Generator) -> np.ndarray:
         """A row per item: template, masked with the completed landmarks, reference, what is made of them."""

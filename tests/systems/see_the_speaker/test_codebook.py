@@ -1,6 +1,7 @@
 import torch
 
-from systems.see_the_speaker.codebook import Codebook, HighResolutionDecoder, least_squares
+from systems.common.linear import least_squares
+from systems.see_the_speaker.codebook import Codebook, HighResolutionDecoder
 from systems.see_the_speaker.hr_codebook import perplexity
 
 

@@ -16,9 +16,22 @@ SMALL = {"size": 16, "channels": (8, 16), "groups": 4}
 class TestAutoencoder(TrainedContract):
     system = "talkformer"
     stage = Autoencoder
-    changes: ClassVar = {"size": 32}
+    changes: ClassVar = {"size": 32, "colours": 0.0}
     items = 2
     paper_parameters = 55.310
+
+
+def test_the_linear_ways_start_above_bicubic() -> None:
+    """Soft blobs of few colours, none of them seen before."""
+    torch.manual_seed(0)
+    rough = torch.rand(80, 3, 9, 9) * 2 - 1
+    pictures = torch.nn.functional.interpolate(rough, size=32, mode="bicubic").clamp(-1, 1)
+    stage = Autoencoder.preset("tiny", size=32)
+    model = stage.build_model({})
+    stage.prepare(model, [{"frames": pictures[:64, None]}])
+    with torch.no_grad():
+        found = stage.validate(model, {"frames": pictures[64:, None]}, torch.Generator())
+    assert (found["psnr"] > found["psnr_bicubic"]).all()
 
 
 def test_the_paper_s_latent_is_64_of_256() -> None:
