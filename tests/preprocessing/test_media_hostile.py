@@ -1,6 +1,7 @@
 """Files that lie, are cut, are something else, or would like to cost a lot; and an ffmpeg that hangs."""
 
 import contextlib
+import importlib
 import os
 import resource
 import shutil
@@ -37,6 +38,23 @@ def wav_of_floats(samples: np.ndarray) -> bytes:
     data = samples.astype("<f4").tobytes()
     head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 3, 1, 16000, 64000, 4, 32)
     return head + struct.pack("<4sI", b"data", len(data)) + data
+
+
+def test_sound_whose_packets_tell_no_time_ends_before_its_declared_end(ffmpeg, monkeypatch):
+    path = ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "s.flac")
+    module = importlib.import_module("preprocessing.media.probe")
+    scan = module._scan
+
+    def timeless(*given):
+        found = scan(*given)
+        found["tracks"][0] |= {"end": None, "pts": []}
+        return found
+
+    assert probe(path, need=("audio",)).audio
+    monkeypatch.setattr(module, "_scan", timeless)
+    with pytest.raises(Reject, match="declared end") as refused:
+        probe(path, need=("audio",))
+    assert refused.value.reason is Reason.TRUNCATED
 
 
 @pytest.mark.parametrize("name", ["-i.mp4", "two words.mp4", "'; rm -rf x.mp4", "%n%s.mp4", "a,b[c]=d:e.mp4", "😀.mp4"])
