@@ -73,17 +73,15 @@ def _kill_training(kind: Kind, before: Any, folder: Path, count: int) -> Figure:
     difference = 0.0
     with workshop(folder) as shop:
         shop.begun(kind, folder / "whole")
-        began = time.monotonic()
         shop.run(kind, folder / "whole", before=before)
-        seconds = time.monotonic() - began
         while landed < count and attempts < 6 * count:
             out = shop.begun(kind, folder / f"killed-{attempts}")
             for _ in range(rng.choice((1, 1, 2))):
                 attempts += 1
                 process = shop.start(kind, out, before=before)
                 goal = rng.randrange(int(kind.settings.get("steps", 1)))  # by steps: how long one takes varies
-                until(lambda: not process.is_alive() or reached(out, kind.stage) >= goal, LONGEST_S)  # noqa: B023
-                process.join(rng.uniform(0.0, 0.1 if goal else seconds))
+                until(lambda: not process.is_alive() or at_work(out, kind.stage, goal), LONGEST_S)  # noqa: B023
+                process.join(rng.uniform(0.0, 0.1 if goal else 0.5))
                 process.kill()
                 process.join()
                 if process.exitcode != -signal.SIGKILL or artifact_folder(out, kind.stage).is_dir():
@@ -100,6 +98,11 @@ def _kill_training(kind: Kind, before: Any, folder: Path, count: int) -> Figure:
     said = f"max difference {difference} after {landed} kills ({resumed} went on from a checkpoint), losses alike "
     said += f"{alike}/{ended}, most steps redone {redone} of {every}"
     return Figure(said, landed >= count and difference == 0.0 and alike == ended and redone <= every)
+
+
+def at_work(out: Path, stage: str, goal: int) -> bool:
+    """Whether training has begun, and come as far as step ``goal``."""
+    return bool(starts(out, stage)) and reached(out, stage) >= goal
 
 
 def die_in_save(number: int, event: int) -> None:
