@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from contracts.errors import Reject
+from contracts.limits import Limits
 
 CELL = 128  # pixels, a side
 COLUMNS = 6
 MOST = 24  # videos shown: each costs a decoder
+SHORT = Limits(shortest_s=0.04)  # what is too short to learn from can be shown
 AT = 12  # the frame that is shown, or the last of a shorter video
 
 
@@ -40,7 +42,7 @@ def _frame(video: Path) -> np.ndarray | None:
     from preprocessing.media import decode, probe
 
     try:
-        with decode(probe(video)) as clip:
+        with decode(probe(video, SHORT), SHORT) as clip:
             frame = None
             for frame in islice(clip, AT + 1):  # noqa: B007 (the last one is wanted)
                 pass

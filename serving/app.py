@@ -29,6 +29,7 @@ from contracts.settings import Settings
 from serving.certificate import Identity
 from serving.handle import ONGOING, Client
 from serving.jobs import Job, Outcome
+from serving.journal import Journal
 from serving.loader import check_bundle, load_pipeline
 from serving.orders import QUEUE_LIMIT
 from serving.policy import ServingLimits
@@ -93,8 +94,9 @@ class Generator:
         self._pullers: list[threading.Thread] = []
         if self.service is not None:
             queue, results, turn = self.service.queue, self.service.results, threading.Lock()
+            journal = Journal(Path(str(root)), "model")
             self._workers = [
-                Worker(queue, self.bundle.digest, results, self._in_turn, batch, self.renderer.take, turn)
+                Worker(queue, self.bundle.digest, results, self._in_turn, batch, self.renderer.take, turn, journal)
                 for _ in range(HANDS)
             ]
             self._pullers = [
@@ -195,6 +197,7 @@ class Door:
         with marked():
             served = Models.read([(alias, Path(folder)) for alias, folder in models])
             self.service = Service(Path(root), served, url=url, allowed=store, limits=limits, queue_limit=queue_limit)
+            self.service.journal = Journal(Path(root), "door")
 
     def __serve_build_asgi_app__(self) -> Any:
         from serving.api import create_api

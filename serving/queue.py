@@ -18,7 +18,7 @@ from sqlalchemy import and_, func, or_, select, update
 
 from contracts.reasons import FailureCode
 from serving.jobs import Job, Outcome
-from serving.ledger import Ledger, executions
+from serving.ledger import Ledger, executions, items
 from serving.tally import FRAMES, RETRIES, SHOWN, SPEECH_S, STEP_S, VIDEOS, Counts, count
 
 LEASE_S = 20.0  # a holder silent for so long is dead
@@ -170,6 +170,11 @@ class Queue:
         with self.ledger.reading() as connection:
             rows = connection.execute(select(*columns, func.count()).group_by(*columns)).all()
         return {(bundle, state): number for bundle, state, number in rows}
+
+    def jobs(self, digest: str) -> list[str]:
+        """Ids of the jobs that asked for the execution."""
+        with self.ledger.reading() as connection:
+            return sorted(set(connection.scalars(select(items.c.job).where(items.c.execution == digest))))
 
     def knows(self, digest: str) -> bool:
         """Whether the execution is in the ledger at all."""

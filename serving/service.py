@@ -12,6 +12,7 @@ from contracts.reasons import FailureCode
 from serving.audit import Audit
 from serving.http import Submission
 from serving.intake import STORE, Intake
+from serving.journal import Journal
 from serving.keys import Caller, Keys
 from serving.ledger import Ledger, sqlite_url
 from serving.orders import QUEUE_LIMIT, Item, ItemStatus, Orders, Receipt, item_place
@@ -58,6 +59,7 @@ class Service:
         self.orders, self.queue = Orders(self.ledger, queue_limit), Queue(self.ledger, lease_s)
         self.intake = Intake(root / "inputs", allowed)
         self.intake.sweep(self.orders.unused_inputs)
+        self.journal: Journal | None = None
 
     @property
     def models(self) -> Models:
@@ -86,7 +88,11 @@ class Service:
             except Reject as error:
                 told = Reject(error.reason, self.told(error.detail) or "")
                 raise problem_of(told, f"items.{number}") from None
-        return self.orders.submit(caller, asked, submission.label, again)
+        receipt = self.orders.submit(caller, asked, submission.label, again)
+        if self.journal is not None:
+            counts = {"items": receipt.items, "accepted": receipt.accepted, "rejected": receipt.rejected}
+            self.journal.write("asked", job=receipt.job, key=caller.id, **counts)
+        return receipt
 
     def artifacts(self, item: ItemStatus) -> Artifacts | None:
         """The files of a finished item; ``None``, and it is made again, where they do not fit any more."""
@@ -106,7 +112,10 @@ class Service:
                 remove_result(self.results, digest)
             self.intake.remove(inputs)
 
-        return self.orders.forget(caller, job, remove)
+        forgotten = self.orders.forget(caller, job, remove)
+        if forgotten and self.journal is not None:
+            self.journal.write("deleted", job=job, key=caller.id)
+        return forgotten
 
     def told(self, detail: str | None, code: str | None = None) -> str | None:
         """``detail`` as a stranger may read it: without this machine's paths, and nothing of a fault of ours."""

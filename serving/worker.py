@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from contracts.errors import Reject, Transient
 from contracts.reasons import Reason
 from serving.jobs import Job, Outcome, Refused
+from serving.journal import Journal
 from serving.orders import item_place
 from serving.policy import admit
 from serving.provenance import portrait_path, sidecar_path
@@ -60,10 +61,12 @@ class Worker:
         batch: int = BATCH,
         spent: Callable[[], Mapping[str, float]] = dict,
         turn: AbstractContextManager[Any] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.queue, self.bundle, self.results, self.render, self.batch = queue, bundle, results, render, batch
         self.spent = spent  # seconds by step since it was last asked
         self.turn = turn or threading.Lock()
+        self.journal = journal
         self.abandon = threading.Event()  # set: the batch in hand goes back to the queue at once
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
@@ -124,8 +127,18 @@ class Worker:
         for claim, outcome in zip(ready, outcomes, strict=True):
             finished = self.queue.finish(claim, outcome, spent)
             spent = {} if finished else spent
+            if finished and self.journal is not None:
+                self._tell(self.journal, claim, outcome)
             if not finished and not self.queue.knows(claim.digest):
                 remove_result(self.results, claim.digest)  # its job was deleted meanwhile
+
+    def _tell(self, journal: Journal, claim: Claim, outcome: Outcome) -> None:
+        told: dict[str, Any] = {"execution": claim.digest, "jobs": self.queue.jobs(claim.digest), "bundle": self.bundle}
+        if outcome.state == "done":
+            told |= {"frames": outcome.frames, "seconds": outcome.seconds, "reused": outcome.reused}
+        else:
+            told |= {"code": outcome.code.value}
+        journal.write("ended", state=outcome.state, worker=self.owner, **told)
 
 
 def remove_result(results: Path, digest: str) -> None:

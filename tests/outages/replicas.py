@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from serving.orders import item_place
 from serving.provenance import inspect
 
 JOBS = 20  # for each kill
+APART = 10  # videos finished between two kills
 LONGEST_S = 600.0
 WAITED_S = 12.0  # in which a replica that should not start would have rendered
 
@@ -34,10 +36,15 @@ def kill_replicas(folder: Path, count: int) -> Figure:
     rng, landed, jobs = random.Random(28), 0, JOBS * count
     pending: list[tuple[float, set[str]]] = []
     recovered: list[float] = []
-    with standing(folder, replicas=2) as service, service.http() as http, Publications(service.results) as seen:
+    with (
+        standing(folder, replicas=2) as service,
+        service.http() as http,
+        Publications(service.results) as seen,
+        ThreadPoolExecutor(4) as pool,
+    ):
         sound = talker.write_sound(folder / "talk.wav", 24_000)
-        receipts = {http.submit(sound, seed=seed).job for seed in range(jobs)}
-        end = time.monotonic() + LONGEST_S
+        asked = [pool.submit(http.submit, sound, seed=seed) for seed in range(jobs)]  # and killed meanwhile
+        goal, end = APART, time.monotonic() + LONGEST_S
         while time.monotonic() < end:
             rows = service.rows()
             done = {row["digest"] for row in rows if row["state"] == "done"}
@@ -46,7 +53,7 @@ def kill_replicas(folder: Path, count: int) -> Figure:
             pending = [(killed, hand) for killed, hand in pending if not hand <= done]
             if len(done) == jobs or len(done) + sum(row["state"] in ("failed", "rejected") for row in rows) == jobs:
                 break
-            if landed < count and len(done) >= landed * jobs // (count + 1):
+            if landed < count and len(done) >= goal:
                 held = _held(rows)
                 victims = sorted(held.keys() & service.replicas())
                 if victims:
@@ -55,8 +62,10 @@ def kill_replicas(folder: Path, count: int) -> Figure:
                         os.kill(victim, signal.SIGKILL)
                         landed += 1
                         pending.append((time.monotonic(), held[victim]))
+                        goal = len(done) + APART  # else what comes back is killed at once, with the same videos in hand
             time.sleep(rng.uniform(0.02, 0.2))
         rows = service.rows()
+        receipts = {each.result().job for each in asked}
         states = [http.status(job).counts["done"] for job in receipts]
         lost = unfit(service, rows) + jobs - len(rows) + len(receipts) - sum(states)
         valid = sum(inspected(folder, item_place(service.results, row["digest"])) == 0 for row in rows)
