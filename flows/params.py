@@ -33,10 +33,11 @@ class SelectionParams(Settings):
 
 
 class TrainParams(Settings):
-    """``train.<system>``: preset, workers, and single settings of stages changed."""
+    """``train.<system>``: preset, workers, processes that read ahead, and single settings of stages changed."""
 
     preset: Literal["paper", "small", "tiny"] = "tiny"
     workers: int = Field(default=1, ge=1)
+    loaders: int = Field(default=0, ge=0)  # processes per worker that decode ahead; 0: the worker itself decodes
     seed: int = 0
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)  # stage -> setting -> value
 

@@ -23,6 +23,9 @@ def train(
     selection: Chosen = None,
     preset: Annotated[str | None, typer.Option(help="paper, small or tiny [default: params].")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Training workers [default: params].")] = None,
+    loaders: Annotated[
+        int | None, typer.Option(min=0, help="Processes per worker that decode ahead [default: params].")
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this stage; may be given again.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one setting of a stage.")
@@ -36,7 +39,7 @@ def train(
     Example: voxface train see_the_speaker --preset tiny --workers 2 --set conre.steps=40
     """
     settings = read_params(params).train.get(system, TrainParams())
-    given = {"preset": preset, "workers": workers, "seed": seed}
+    given = {"preset": preset, "workers": workers, "loaders": loaders, "seed": seed}
     settings = TrainParams.read(
         settings.model_dump()
         | {name: value for name, value in given.items() if value is not None}
@@ -70,6 +73,7 @@ def _job(
         selection=chosen,
         out=run.places.training(system),
         workers=settings.workers,
+        loaders=settings.loaders,
         seed=settings.seed,
         changes=settings.set,
         only=only or None,

@@ -10,7 +10,9 @@ import pytest
 
 import training.agenda
 from contracts.bundle import Lineage
-from flows.commands.train import _train
+from contracts.selection import RECORD_FILE
+from flows.commands.train import _job, _train
+from flows.params import TrainParams
 from flows.running import running
 from flows.train import TrainJob
 from training.agenda import TrainRequest
@@ -46,3 +48,10 @@ def test_the_rest_is_sent_once_and_then_nothing_is_asked(
         _train(run, job)
     assert time.monotonic() - began < 3
     assert "MLflow" not in capsys.readouterr().err
+
+
+def test_processes_that_read_ahead_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / RECORD_FILE).write_text("{}")
+    with running("train", work=tmp_path) as run:
+        job = _job(run, "toy", TrainParams(loaders=3), None, tmp_path, None, "local")
+    assert job.request.loaders == 3
