@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from faults.row import Row
-from faults_train import damage, kills, loaders, poison, retries, tracking
+from faults_train import damage, kills, loaders, poison, retries, tracking, workers
 
 SAME = "max difference 0.0 after {count} landed kills, steps redone within the interval"
 OF = {
@@ -29,6 +29,22 @@ ROWS = (
         kills.kill_saving,
         2,
         30,
+    ),
+    Row(
+        "F19-worker",
+        "kill -9 of a worker of Ray Train",
+        "{count} landed, finished as an unbroken training to the bit, steps redone within the interval",
+        workers.kill_group,
+        0,
+        10,
+    ),
+    Row(
+        "F19-node",
+        "a node of three lost in the middle of a stage",
+        "{count} landed, finished as an unbroken training to the bit, steps redone within the interval",
+        workers.kill_node,
+        0,
+        2,
     ),
     Row(
         "F20-damage",

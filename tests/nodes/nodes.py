@@ -17,6 +17,7 @@ import psutil
 
 TOKEN = secrets.token_hex(32)  # one for all clusters of this process: Ray reads it once
 WORKER = "ray::make_shard"  # the title of a worker process with a shard in work
+TRAINER = "RayTrainWorker"  # in that of one with a training in work
 
 
 def surroundings() -> dict[str, str]:
@@ -48,6 +49,10 @@ class Nodes:
     def working(self, node: int) -> list[psutil.Process]:
         """Worker processes of a node that have a shard in work."""
         return [child for child in self._family(node) if _title(child).startswith(WORKER)]
+
+    def training(self) -> list[int]:
+        """Nodes on which a training has a worker."""
+        return [n for n in range(len(self._all)) if any(TRAINER in _title(child) for child in self._family(n))]
 
     def wait_for_work(self, node: int, seconds: float = 90.0) -> bool:
         """Whether the node got a shard to make within ``seconds``."""
@@ -91,8 +96,11 @@ class Nodes:
 
 
 @contextmanager
-def nodes(count: int, cpus: int) -> Iterator[Nodes]:
-    """A cluster of ``count`` nodes with ``cpus`` logical processors each; all of it is gone afterwards."""
+def nodes(count: int, cpus: int, head: int | None = None) -> Iterator[Nodes]:
+    """A cluster of ``count`` nodes with ``cpus`` logical processors each; all of it is gone afterwards.
+
+    ``head``: those of the first, on which the driver runs, where it is to have others.
+    """
     settings = surroundings()
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
@@ -100,7 +108,9 @@ def nodes(count: int, cpus: int) -> Iterator[Nodes]:
     (folder / "ray").mkdir()
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": cpus if head is None else head, "include_dashboard": False}
+    )
     try:
         for _ in range(count - 1):
             cluster.add_node(num_cpus=cpus)
