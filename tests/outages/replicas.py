@@ -27,7 +27,7 @@ from serving.provenance import inspect
 
 JOBS = 20  # for each kill
 APART = 10  # videos finished between two kills
-LONGEST_S = 600.0
+LONGEST_S = 1200.0  # patience: on a busy machine a replica may take minutes to come back
 WAITED_S = 12.0  # in which a replica that should not start would have rendered
 
 
