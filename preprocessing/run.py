@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,16 @@ class _Run:
         total = sum(len(task.rows) for task in self.tasks.values())
         self.observer.begins(len(self.tasks), total)
         try:
-            while self.waiting or self.going:
-                while self.waiting and len(self.going) < self._width():
-                    self._start(self.waiting.pop(0))
-                ready, _ = ray.wait(list(self.going), timeout=1.0)
-                for stream in ready:
-                    self._hear(stream)
-                if progress is not None:
-                    done = self.rows_done + sum(len(making.rows) for making in self.going.values())
-                    progress(done, total, f"{len(self.going)} shards in work")
+            with _interruptible():
+                while self.waiting or self.going:
+                    while self.waiting and len(self.going) < self._width():
+                        self._start(self.waiting.pop(0))
+                    ready, _ = ray.wait(list(self.going), timeout=1.0)
+                    for stream in ready:
+                        self._hear(stream)
+                    if progress is not None:
+                        done = self.rows_done + sum(len(making.rows) for making in self.going.values())
+                        progress(done, total, f"{len(self.going)} shards in work")
         finally:
             for stream in self.going:
                 ray.cancel(stream, force=True)
@@ -243,6 +245,17 @@ def _holding(shards: Shards, keys: frozenset[str]) -> list[int]:
     if unknown:
         raise Misuse(f"{min(unknown)} is not in the plan of this dataset")
     return [number for number, rows in shards.items() if any(row.key in keys for row in rows)]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A signal's exception that comes just as Ray answers is raised itself, not Python's complaint about it."""
+    try:
+        yield
+    except SystemError as error:  # "returned a result with an exception set"
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 def _line(error: BaseException) -> str:

@@ -202,3 +202,10 @@ def test_misuse_and_corruption(made, clip_folder, tmp_path):
     shutil.copy(made[0] / "shard-000000.tar", tar)
     with pytest.raises(Misuse, match="not finished"):
         verify(dataset)
+
+
+def test_an_interruption_that_comes_as_ray_answers_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt), run._interruptible():
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+    with pytest.raises(SystemError), run._interruptible():
+        raise SystemError("something else")
