@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from scoreboard import Scoreboard
+from scoreboard import Scoreboard, at_least_one, ended
 from toys.talker import write_sound
 
 from contracts.bundle import Lineage, read_bundle, seal_artifact, write_bundle
@@ -53,11 +53,11 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=200)
+    parser.add_argument("--videos", type=at_least_one, default=200)
     parser.add_argument("--seconds", type=float, default=0.6, help="of each speech")
-    parser.add_argument("--steps", type=int, default=2, help="of denoising")
-    parser.add_argument("--rounds", type=int, default=8, help="in which the videos are made")
-    parser.add_argument("--processes", type=int, default=4, help="videos made by a process of their own")
+    parser.add_argument("--steps", type=at_least_one, default=2, help="of denoising")
+    parser.add_argument("--rounds", type=at_least_one, default=8, help="in which the videos are made")
+    parser.add_argument("--processes", type=at_least_one, default=4, help="videos made by a process of their own")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder [default: untrained networks]")
     return parser.parse_args()
 
@@ -70,7 +70,8 @@ def measure(board: Scoreboard, folder: Path, bundle: Path, sounds: list[Path], o
     torch.set_num_threads(1)
     loop = Loop(bundle, folder / "loop", options.steps)
     loop.make(sounds[:2])  # what is done once
-    parts = [sounds[number :: options.rounds] for number in range(options.rounds)]
+    rounds = min(options.rounds, len(sounds))
+    parts = [sounds[number::rounds] for number in range(rounds)]
     spent = {"loop": 0.0, "single": 0.0, "batched": 0.0}
     loop.model_s = 0.0
     with cluster(), served(folder / "single", bundle, 1) as single, served(folder / "batched", bundle, 4) as batched:
@@ -226,4 +227,4 @@ def timed(work: Any) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from scoreboard import Scoreboard
+from scoreboard import Scoreboard, at_least_one, ended
 
 from benchmarks.loading import LEAST_OF_LIMIT, TIMES_PLAIN, VIEWS, Clips, Loading, measure_loading
 from benchmarks.stepping import MOST_OVERHEAD, Stepping, measure_stages
@@ -30,10 +30,12 @@ from benchmarks.stepping import MOST_OVERHEAD, Stepping, measure_stages
 def main() -> int:
     """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=8, metavar="N", help="of the corpus, evenly chosen (default: 8)")
-    parser.add_argument("--items", type=int, default=96, metavar="N", help="per repeat (default: 96)")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="measure N times (default: 3)")
-    parser.add_argument("--steps", type=int, default=40, metavar="N", help="of each stage (default: 40)")
+    parser.add_argument(
+        "--clips", type=at_least_one, default=8, metavar="N", help="of the corpus, evenly chosen (default: 8)"
+    )
+    parser.add_argument("--items", type=at_least_one, default=96, metavar="N", help="per repeat (default: 96)")
+    parser.add_argument("--repeat", type=at_least_one, default=3, metavar="N", help="measure N times (default: 3)")
+    parser.add_argument("--steps", type=at_least_one, default=40, metavar="N", help="of each stage (default: 40)")
     parser.add_argument("--only", choices=("loader", "step"), help="only one of the two")
     parser.add_argument("--preset", default="tiny", help="of the stages whose steps are measured (default: tiny)")
     options = parser.parse_args()
@@ -82,4 +84,4 @@ def tell_stepping(board: Scoreboard, found: Stepping) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

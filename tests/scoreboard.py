@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from contracts.errors import VoxfaceError
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,26 @@ class Scoreboard:
         self.lines.append(line)
         target = f"  (target: {line.target})" if line.target else ""
         print(f"{line.verdict:4}  {line.id:8} {line.says}: {line.figure}{target}", flush=True)
+
+
+def ended(main: Callable[[], int]) -> int:
+    """The exit code of ``main``; what it refuses is one line, as the command's own refusals are."""
+    try:
+        return main()
+    except VoxfaceError as error:
+        print(f"voxface: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def at_least_one(text: str) -> int:
+    """An option that counts: a whole number of 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text!r}")
+    return number
 
 
 def _cpu() -> str:

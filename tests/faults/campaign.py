@@ -25,7 +25,7 @@ sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in
 
 # what imports much is imported where it is used: the writers that rows start read this module, too
 from faults.row import Figure, Row, Skip, kill_marked, note_in, reached, short_folder  # noqa: E402
-from scoreboard import Scoreboard  # noqa: E402
+from scoreboard import Scoreboard, at_least_one  # noqa: E402
 
 EVERY_S = 20.0  # a line of what is at work
 NOTE = ".note"  # a file for each row at work: how far it is
@@ -50,7 +50,7 @@ def main(name: str = "faults", matrix: str = "faults.rows", told: str | None = _
     parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="F1,F8", help="these rows: by number, or whole, as F1-ingest")
     parser.add_argument("--quick", action="store_true", help="the counts of the tests, not the full ones")
-    parser.add_argument("--lanes", type=int, default=LANES, help="rows at a time")
+    parser.add_argument("--lanes", type=at_least_one, default=LANES, help="rows at a time")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children would ignore Ctrl-C
     only = {name for name in arguments.only.split(",") if name}

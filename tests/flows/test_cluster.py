@@ -36,10 +36,22 @@ def test_a_folder_too_deep_for_sockets_is_refused_by_name(folders: Path, monkeyp
     assert not list(folders.iterdir())
 
 
-def test_a_signal_while_ray_goes_is_ours(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _ends_as_terminated(folders: Path) -> None:
+    """A cluster is begun and ended, with a handler of SIGTERM that raises: its exception comes out, no folder stays."""
+
     def terminate(number: int, frame: Any) -> None:
         raise Terminated("SIGTERM")
 
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(Terminated), cluster():
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not list(folders.iterdir())
+
+
+def test_a_signal_while_ray_goes_is_ours(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def shutdown() -> None:
         ctypes.CDLL(None).signal(int(signal.SIGTERM), None)  # what Ray's library does: Python does not hear of it
         node.kill_all_processes()
@@ -47,30 +59,15 @@ def test_a_signal_while_ray_goes_is_ours(folders: Path, monkeypatch: pytest.Monk
     node = SimpleNamespace(kill_all_processes=lambda: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr("ray._private.worker._global_node", node)
     monkeypatch.setattr("ray.shutdown", shutdown)
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        with pytest.raises(Terminated), cluster():
-            pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert not list(folders.iterdir())
+    _ends_as_terminated(folders)
 
 
 def test_a_signal_while_ray_starts_is_ours(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def terminate(number: int, frame: Any) -> None:
-        raise Terminated("SIGTERM")
-
     def init(**_: Any) -> None:
         raise SystemExit(signal.SIGTERM)  # what Ray's own handler does
 
     monkeypatch.setattr("ray.init", init)
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        with pytest.raises(Terminated), cluster():
-            pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert not list(folders.iterdir())
+    _ends_as_terminated(folders)
 
 
 def test_folders_of_killed_runs_are_removed_and_no_others(folders: Path) -> None:
