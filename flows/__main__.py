@@ -43,6 +43,7 @@ def application() -> typer.Typer:
         retrain,
         rollback,
         runs,
+        serve,
         train,
     )
 
@@ -66,7 +67,7 @@ def application() -> typer.Typer:
     app.command("evaluate")(evaluate.evaluate)
     app.command("publish")(publish.publish)
     app.command("generate")(generate.generate)
-    app.command("serve")(generate.serve)
+    app.command("serve")(serve.serve)
     app.command("inspect")(inspect.inspect)
     access = typer.Typer(help="Who may use the service over HTTP.", no_args_is_help=True)
     access.command("create", context_settings=names)(keys.create)

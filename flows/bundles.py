@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,3 +44,20 @@ def resolve(places: Places, system: str, alias: str) -> Path:
 
     folder, _ = look_up(system, alias, places.tracking_uri)
     return Path(folder)
+
+
+def offered(places: Places, names: Sequence[tuple[str, str]], first: Path | None = None) -> list[tuple[str, str, Path]]:
+    """Alias, digest and folder of what (system, alias) lead to now; ``first``: a folder instead of the first of them.
+
+    Raises ``Misuse`` where an alias leads nowhere.
+    """
+    from training.registry import resolve as look_up
+
+    found = []
+    for place, (system, alias) in enumerate(names):
+        if first is not None and place == 0:
+            found.append((alias, read_bundle(first).digest, first))
+            continue
+        folder, digest = look_up(system, alias, places.tracking_uri)
+        found.append((alias, digest, folder))
+    return found

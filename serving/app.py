@@ -51,6 +51,7 @@ STOPPING_S = 10.0  # that a replica has to leave its batch
 DEPLOY_S = 900.0  # a replica that fails says so at once; one that only loads slowly, on a busy machine, may take long
 
 LIMITS = ServingLimits()
+QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 BACKPRESSURE = BackpressureConfig(status_code=429, retry_after_s=5)
 
 
@@ -192,11 +193,13 @@ class Door:
         allowed: str | None = None,
         limits: ServingLimits = LIMITS,
         queue_limit: int = QUEUE_LIMIT,
+        follows: bool = False,
     ) -> None:
         store = None if allowed is None else Path(allowed)
         with marked():
             served = Models.read([(alias, Path(folder)) for alias, folder in models])
-            self.service = Service(Path(root), served, url=url, allowed=store, limits=limits, queue_limit=queue_limit)
+            more: dict[str, Any] = {"limits": limits, "queue_limit": queue_limit, "follows": follows}
+            self.service = Service(Path(root), served, url=url, allowed=store, **more)
             self.service.journal = Journal(Path(root), "door")
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -229,6 +232,7 @@ class DoorArguments(Settings):
     limits: ServingLimits = LIMITS  # of uploads
     queue_limit: int = Field(default=QUEUE_LIMIT, ge=1)  # videos that wait; beyond it submissions are answered 429
     replicas: int = 1
+    follows: bool = False  # offer what the file ``offer.json`` in ``root`` says (serving.offer), whenever it changes
 
 
 def build_model(arguments: ModelArguments) -> serve.Application:
@@ -258,8 +262,9 @@ def build_door(arguments: DoorArguments) -> serve.Application:
     allowed = None if arguments.allowed is None else str(arguments.allowed.absolute())
     deployment: Any = Door
     deployment = deployment.options(num_replicas=arguments.replicas, ray_actor_options=_actor(0.2, "cpu"))
+    limits = arguments.limits, arguments.queue_limit
     bound: serve.Application = deployment.bind(
-        str(arguments.root.absolute()), models, arguments.url, allowed, arguments.limits, arguments.queue_limit
+        str(arguments.root.absolute()), models, arguments.url, allowed, *limits, arguments.follows
     )
     return bound
 
@@ -276,27 +281,21 @@ def run_local(
     ``DEPLOY_S``. A Serve that ran already in that Ray is left running.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     built = [build_model(model) for model in models]  # what is damaged stops here, before anything starts
     standing = _standing()
     tag = secrets.token_hex(4)
     prefix = f"/voxface-{tag}" if standing else "/"
     host, number = standing or (host, port or _free_port())
     names = [f"voxface-{tag}-{place}" for place in range(len(models))]
-    targets = [
-        serve.RunTarget(target=app, name=name, route_prefix=None, logging_config=quiet)
-        for name, app in zip(names, built, strict=True)
-    ]
+    targets = [_target(app, name) for name, app in zip(names, built, strict=True)]
     if door is not None:
         names.append(f"voxface-{tag}-door")
-        targets.append(
-            serve.RunTarget(target=build_door(door), name=names[-1], route_prefix=prefix, logging_config=quiet)
-        )
+        targets.append(_target(build_door(door), names[-1], prefix))
     url = "" if door is None else f"http://{host}:{number}{prefix}".rstrip("/")
     try:
         if not standing:
             location = "Disabled" if door is None else "HeadOnly"
-            serve.start(proxy_location=location, http_options={"host": host, "port": number}, logging_config=quiet)
+            serve.start(proxy_location=location, http_options={"host": host, "port": number}, logging_config=QUIET)
         handle, *_ = serve.run_many(targets, wait_for_applications_running=False)
         for name in names:
             _wait_healthy(name)
@@ -307,6 +306,33 @@ def run_local(
                 serve.delete(name)
         else:
             serve.shutdown()
+
+
+def load(client: Client, model: ModelArguments) -> str:
+    """Keep one more bundle loaded beside those of ``client``; the name of its application, once it is healthy.
+
+    Raises as :func:`run_local`; nothing is left of an application that does not get healthy.
+    """
+    name = f"voxface-{secrets.token_hex(4)}"
+    built = build_model(model)
+    client.names.append(name)  # whatever happens, it ends with the others
+    serve.run_many([_target(built, name)], wait_for_applications_running=False)
+    try:
+        _wait_healthy(name)
+    except BaseException:
+        unload(client, name)
+        raise
+    return name
+
+
+def unload(client: Client, name: str) -> None:
+    """End an application; what it has in hand goes back to the queue."""
+    serve.delete(name)
+    client.names.remove(name)
+
+
+def _target(app: serve.Application, name: str, prefix: str | None = None) -> serve.RunTarget:
+    return serve.RunTarget(target=app, name=name, route_prefix=prefix, logging_config=QUIET)
 
 
 def _wait_healthy(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -16,6 +17,7 @@ from serving.jobs import Job, Outcome, check_jobs
 from serving.render import BATCH, Progress
 
 ONGOING = 2 * BATCH  # requests that one replica takes: one batch rendering, one waiting
+PATIENCE_S = 300.0  # that a replica, killed or lost with its node, may take to be replaced where all is busy
 ATTEMPTS = 3  # of a job whose replica dies: jobs are idempotent
 
 log = logging.getLogger(__name__)
@@ -24,8 +26,9 @@ log = logging.getLogger(__name__)
 class Client:
     """Speaks to a deployed application from the same Ray cluster and file system."""
 
-    def __init__(self, handle: Any, names: Sequence[str], url: str, replicas: int) -> None:
-        self.url, self._handle, self._names, self._replicas = url, handle, names, replicas
+    def __init__(self, handle: Any, names: list[str], url: str, replicas: int) -> None:
+        self.url, self.names, self._handle, self._replicas = url, names, handle, replicas
+        self._well = time.monotonic()  # when everything was last well
 
     def generate(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Outcome]:
         """One outcome per job, in order; ``progress`` counts jobs and names the frames rendered.
@@ -50,9 +53,12 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def healthy(self) -> bool:
-        """Whether Serve calls every application running."""
+        """Whether Serve calls every application running, or did so within ``PATIENCE_S``: it replaces what dies."""
         found = serve.status().applications
-        return all(name in found and found[name].status == "RUNNING" for name in self._names)
+        now = time.monotonic()
+        if all(name in found and found[name].status == "RUNNING" for name in self.names):
+            self._well = now
+        return now - self._well < PATIENCE_S
 
     def _generate(self, job: Job) -> Outcome:
         for attempt in range(1, ATTEMPTS + 1):

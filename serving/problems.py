@@ -106,7 +106,10 @@ def status_of(code: Reason | FailureCode) -> int:
 def without_places(detail: str | None, roots: Iterable[Path]) -> str | None:
     """``detail`` without the paths of this machine under ``roots``."""
     for root in roots:
-        detail = None if detail is None else re.sub(re.escape(str(root)) + r"[^\s:]*", "the file", detail)
+        if detail is not None:
+            place = re.escape(str(root)) + r"[^\s:]*"
+            detail = re.sub(rf"(the (?:speech|portrait|video)) {place}", r"\1", detail)  # where it says which one
+            detail = re.sub(place, "the file", detail)
     return detail
 
 

@@ -159,13 +159,13 @@ class Renderer:
         from systems.base import Request
 
         self._check_kind(job)
-        with _naming(job.audio):
+        with _naming("speech", job.audio):
             audio = decode_sound(job.audio, self.limits)
         portrait = None
         if job.portrait is not None:
             from preprocessing.crop import aligned_portrait
 
-            with _naming(job.portrait):
+            with _naming("portrait", job.portrait):
                 portrait = aligned_portrait(job.portrait, PORTRAIT_SIDE, self.limits, self._tools)
         request = Request(audio=audio, seed=job.seed, portrait=portrait, steps=job.steps)
         dubbing = None if job.video is None else self._dubbing(job.video, request.frames, len(audio) / SAMPLE_RATE)
@@ -190,7 +190,7 @@ class Renderer:
 
         side = self.pipeline.crop_side
         assert side is not None
-        with _naming(video):
+        with _naming("video", video):
             footage = watch(video, side, self.pipeline.references, seconds, self.limits, self._tools)
         return Dubbing(footage, frames)
 
@@ -332,12 +332,12 @@ def resize(frames: np.ndarray, side: int | None) -> np.ndarray:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """A refusal raised inside names the file."""
+def _naming(what: str, path: Path) -> Iterator[None]:
+    """A refusal raised inside says which of the files it is about: ``the speech /x/talk.wav: ...``."""
     try:
         yield
     except Reject as error:
-        raise Reject(error.reason, f"{path}: {error.detail}") from None
+        raise Reject(error.reason, f"the {what} {path}: {error.detail}") from None
 
 
 def _result(job: Job, sidecar: Sidecar, *, reused: bool) -> Result:

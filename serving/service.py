@@ -15,6 +15,7 @@ from serving.intake import STORE, Intake
 from serving.journal import Journal
 from serving.keys import Caller, Keys
 from serving.ledger import Ledger, sqlite_url
+from serving.offer import Offer
 from serving.orders import QUEUE_LIMIT, Item, ItemStatus, Orders, Receipt, item_place
 from serving.policy import ServingLimits, read_consent
 from serving.problems import problem_of, without_places
@@ -49,9 +50,10 @@ class Service:
         limits: ServingLimits | None = None,
         queue_limit: int = QUEUE_LIMIT,
         lease_s: float = LEASE_S,
+        follows: bool = False,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root, self._models = root, models
+        self.root, self._models, self._offer = root, models, Offer(root) if follows else None
         self.results = root / "results"
         self.limits = limits or ServingLimits()
         self.ledger = Ledger(url or os.environ.get(LEDGER) or sqlite_url(root / "ledger.db"))
@@ -63,8 +65,9 @@ class Service:
 
     @property
     def models(self) -> Models:
-        """The bundles on offer."""
-        return self._models or Models([])
+        """The bundles on offer: those of the offer's file, where this service ``follows`` it and there is one."""
+        offered = None if self._offer is None else self._offer.read()
+        return offered or self._models or Models([])
 
     def submit(self, caller: Caller, submission: Submission) -> Receipt:
         """Take a submission on, whole or not at all. Raises :class:`ProblemError`, ``Busy``."""

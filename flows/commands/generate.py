@@ -1,4 +1,4 @@
-"""``voxface generate`` and ``voxface serve``."""
+"""``voxface generate``."""
 
 from __future__ import annotations
 
@@ -175,55 +175,3 @@ def _seconds(audio: Path) -> float:
             return file.getnframes() / file.getframerate()
     except (OSError, EOFError, wave.Error, ZeroDivisionError):
         return 10.0
-
-
-@command("serve", dry=True)
-def serve(
-    run: Run,
-    bundle: BundleFolder = None,
-    alias: Alias = "champion",
-    system: System = "see_the_speaker",
-    host: Annotated[str, typer.Option(help="Address to listen on; put a proxy with TLS before another.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port [default: a free one].")] = None,
-    store: Annotated[Path | None, typer.Option(help="Files under it may be named by key (store:…).")] = None,
-    ledger: Ledger = None,
-    replicas: Replicas = 1,
-    device: Device = "cpu",
-    address: Address = "local",
-) -> None:
-    """Serve a bundle over HTTP, on 127.0.0.1 unless told otherwise, until Ctrl-C. Callers need a key.
-
-    Example: voxface serve --port 8080 (and, for a key: voxface keys create --name me)
-    """
-    folder = bundle or resolve(run.places, system, alias)
-    digest = read_bundle(folder).digest
-    if store is not None and not store.is_dir():
-        raise Misuse(f"--store {store} is not a folder")
-    from serving.service import Service
-
-    service = Service(run.places.service, url=ledger)
-    usable = [key for key in service.keys.all() if key.revoked is None]
-    service.close()
-    told = {"bundle": digest, "service": str(run.places.service), "keys": len(usable)}
-    if run.dry:
-        run.finish({"host": host, "port": port, **told})
-        return
-    if not usable:
-        run.note("nobody has a key yet: voxface keys create --name me")
-    from flows.cluster import cluster
-    from serving.app import DoorArguments, ModelArguments, run_local
-
-    root = run.places.service
-    model = ModelArguments(bundle=folder, root=root, url=ledger, replicas=replicas, device=device)
-    door = DoorArguments(root=root, models={alias: folder}, url=ledger, allowed=store)
-    with cluster(address), run_local([model], door, host, port) as client:
-        run.finish({"url": client.url, **told})
-        _until_stopped(client)
-
-
-def _until_stopped(client: Any) -> None:
-    import time
-
-    while client.healthy():
-        time.sleep(2.0)
-    raise Ended(Exit.FAILED, "the application is no longer healthy: the log of this run says why")

@@ -151,7 +151,8 @@ def _scan(path: Path, limits: Limits) -> dict[str, Any]:
     except ValueError:
         raise Reject(Reason.BAD_CONTAINER, f"reading it ended with status {status}") from None
     if "error" in found:
-        raise Reject(Reason.BAD_CONTAINER, f"no container that is read here ({FORMATS}): {found['error']}")
+        # libav's own words are numbers and "Invalid data found": nothing to mend by
+        raise Reject(Reason.BAD_CONTAINER, f"no container that is read here ({FORMATS}): save it anew as WAV or MP4")
     return found
 
 

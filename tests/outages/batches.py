@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,12 +86,12 @@ def kill_workers(folder: Path, count: int) -> Figure:
 def kill_service(folder: Path, count: int) -> Figure:
     """F31: ``voxface serve`` and all that it started get SIGKILL amid its work; the same command goes on."""
     landed, away = 0, []
-    with toys(folder) as bundle, _command(folder, bundle) as command:
-        ledger = Ledger(sqlite_url(command.root / "ledger.db"))
+    with toys(folder) as bundle, command(folder, ("--bundle", bundle, "--system", "loudmouth")) as started:
+        ledger = Ledger(sqlite_url(started.root / "ledger.db"))
         _, key = Keys(ledger).create("campaign", ["submit", "read"])
         sound = talker.write_sound(folder / "talk.wav", 32_000)
-        command.start()
-        with HttpClient(command.url, key) as http, Publications(command.root / "results") as seen:
+        started.start()
+        with HttpClient(started.url, key) as http, Publications(started.root / "results") as seen:
             items = [{"audio": "talk", "seed": seed} for seed in range(AT_ONCE)]
             job = http.submit_items(items, {"talk": sound}).job
             end = time.monotonic() + LONGEST_S
@@ -99,14 +99,14 @@ def kill_service(folder: Path, count: int) -> Figure:
                 goal = (landed + 1) * AT_ONCE // (count + 2)
                 until(lambda: _done(ledger) >= goal or time.monotonic() > end, LONGEST_S)  # noqa: B023
                 before = _done(ledger)
-                landed += before < AT_ONCE and command.kill()
+                landed += before < AT_ONCE and started.kill()
                 began = time.monotonic()
-                command.start()
+                started.start()
                 until(lambda: _done(ledger) > before or time.monotonic() > end, LONGEST_S)  # noqa: B023
                 away.append(time.monotonic() - began)
             with suppress(TimeoutError):
                 http.wait(job, timeout_s=LONGEST_S)
-        service = Service(command.root)
+        service = Service(started.root)
         rows = executions_of(ledger)
         lost, twice = unfit(service, rows), sum(row["rendered"] > 1 for row in rows)
         service.close()
@@ -121,7 +121,7 @@ class Command:
     """``voxface serve`` as a process of its own."""
 
     folder: Path
-    bundle: Path
+    words: Sequence[str | Path]  # what is to be served
     port: int
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -135,8 +135,7 @@ class Command:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = ["serve", "--bundle", self.bundle, "--system", "loudmouth", "--port", self.port]
-        words += ["--work", self.folder / "work", "-q"]
+        words = ["serve", *self.words, "--port", self.port, "--work", self.folder / "work", "-q"]
         own = {MARK: self.mark, "RAY_TMPDIR": str(self.folder / "r"), "PYTHONPATH": str(ROOT)}
         subprocess.Popen(
             [sys.executable, "-m", "flows", *map(str, words)],
@@ -167,16 +166,16 @@ class Command:
 
 
 @contextmanager
-def _command(folder: Path, bundle: Path) -> Iterator[Command]:
+def command(folder: Path, words: Sequence[str | Path]) -> Iterator[Command]:
     """The command, with a free port; no process of it is left afterwards."""
     (folder / "r").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        command = Command(folder, bundle, free.getsockname()[1])
+        made = Command(folder, words, free.getsockname()[1])
     try:
-        yield command
+        yield made
     finally:
-        kill_marked(command.mark)
+        kill_marked(made.mark)
 
 
 def _ordered(service: Service, bundle: Path, folder: Path, videos: int) -> dict[str, bytes]:

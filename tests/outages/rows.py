@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from faults.row import Row
-from outages import batches, clocks, outputs, overload, replicas, signers
+from outages import batches, clocks, outputs, overload, replicas, signers, versions
 
 ROWS = (
     Row(
@@ -61,6 +61,14 @@ ROWS = (
         replicas.change_bundle,
         0,
         3,
+    ),
+    Row(
+        "F32-rollback",
+        "a canary beside the champion, promoted and rolled back under a running service",
+        "each move followed {count} times, lost 0, published twice 0, by another bundle than asked for 0, refused 0",
+        versions.roll_back,
+        0,
+        2,
     ),
     Row(
         "F33-signer",

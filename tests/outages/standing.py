@@ -80,7 +80,7 @@ def standing(folder: Path, *, replicas: int = 1, bundle: Path | None = None, **d
         front = DoorArguments(root=root, models={"champion": chosen}, **door)
         try:
             with run_local(models, front) as client:
-                yield Standing(root, chosen, client.url, key, list(client._names), ledger)
+                yield Standing(root, chosen, client.url, key, list(client.names), ledger)
         finally:
             ledger.close()
 

@@ -356,6 +356,8 @@ def test_what_cannot_be_decoded_is_the_items_answer(door: Door, tmp_path: Path) 
     item = door.client.get(f"{place}/items/0", headers=door.ada).json()
     assert (item["state"], item["code"]) == ("rejected", "BAD_CONTAINER")
     assert str(tmp_path) not in item["detail"]  # nothing of the disk's layout
+    assert item["detail"].startswith("the speech: no container that is read here")
+    assert "save it anew as WAV or MP4" in item["detail"], "the mend, and no libav error number"
     assert is_problem(door.client.get(f"{place}/items/0/video", headers=door.ada), 409, "BAD_CONTAINER")
 
 

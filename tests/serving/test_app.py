@@ -172,7 +172,7 @@ def _generators(service: Client) -> set[int]:
     """Processes of the service's replicas that render; their names have a random part, so that they are ours."""
     import psutil
 
-    name = service._names[0]
+    name = service.names[0]
     found = (process.info for process in psutil.process_iter(["pid", "cmdline"]))
     told = ((info["pid"], " ".join(info["cmdline"] or ())) for info in found)
     return {pid for pid, line in told if line.startswith("ray::ServeReplica") and name in line and "Generator" in line}

@@ -35,4 +35,6 @@ def test_a_refusal_of_an_item_names_it() -> None:
 def test_places_are_not_told() -> None:
     detail = "/srv/voxface/inputs/ab/abcd: not a sound (see /srv/voxface/x)"
     assert without_places(detail, [Path("/srv/voxface")]) == "the file: not a sound (see the file"
+    told = "the portrait /srv/voxface/inputs/ab/abcd: no face"
+    assert without_places(told, [Path("/srv/voxface")]) == "the portrait: no face"
     assert without_places(None, [Path("/srv")]) is None
