@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from contracts.face import LEFT_CHEEK, POINTS, RIGHT_CHEEK
-from preprocessing.faces import Face, FaceFinder, nearest
+from preprocessing.faces import LONGEST_SIDE, Face, FaceFinder, nearest
 from preprocessing.picture import Picture
 
 MESH_SIDE = 288  # px; the network works on 192 px inside, and full frames cost ten times as much
@@ -21,7 +21,9 @@ DRIFT = 0.1  # of the region's side: within it the region stays, so that the mes
 LOOK_AGAIN = 5  # frames between searches with the detectors while the face is lost
 CNN_AT = (5, 25, 125, 625)  # frames lost at which the slow one of them is asked, too: most losses are shorter
 SEARCH = 1.6  # region's side over its usual one, in those searches
+HOG_AROUND = 480  # px of that region, where it is not upsampled: the box of a face is a quarter of it
 CNN_AROUND = 304  # px of that region: the face is a third of it, and the network sees faces of 80 px and more
+ANSWER = "multi_face_landmarks"  # the stream of the graph that is read
 FRAME_US = 33_333  # between pictures on the graph's clock, as mediapipe's own solutions count them
 BOX_TO_FACE = 1.25  # dlib's boxes end at the brows and the chin
 
@@ -51,9 +53,12 @@ class FaceMesh:
             import mediapipe
             from mediapipe.python._framework_bindings import _packet_getter
 
-            self._solution = mediapipe.solutions.face_mesh.FaceMesh(
+            solution = mediapipe.solutions.face_mesh.FaceMesh(
                 static_image_mode=False, max_num_faces=1, refine_landmarks=True
             )
+            self._found: dict[str, Any] = {}
+            self._graph = _unthreaded(solution, self._found)
+        self._time = 0  # on the graph's clock, us
         self._packet = mediapipe.packet_creator.create_image_frame
         self._format = mediapipe.ImageFormat.SRGB
         self._lists = _packet_getter._get_serialized_proto_list
@@ -78,13 +83,12 @@ class FaceMesh:
         What ``FaceMesh.process`` does, without the class that it makes for each answer and the 478 objects in it,
         which cost a fifth of its time. Private names, hence the exact version of mediapipe in pyproject.toml.
         """
-        solution = self._solution
-        solution._graph_outputs.clear()
-        solution._simulated_timestamp += FRAME_US
+        self._found.clear()
+        self._time += FRAME_US
         packet = self._packet(np.ascontiguousarray(image), image_format=self._format)
-        solution._graph.add_packet_to_input_stream("image", packet.at(solution._simulated_timestamp))
-        solution._graph.wait_until_idle()
-        found: Any = solution._graph_outputs.get("multi_face_landmarks")
+        self._graph.add_packet_to_input_stream("image", packet.at(self._time))
+        self._graph.wait_until_idle()
+        found = self._found.get(ANSWER)
         if found is None or found.is_empty():
             return None
         faces: list[bytes] = self._lists(found)
@@ -100,23 +104,41 @@ class FaceMesh:
         return points * image.shape[0] - (0.5, 0.5, 0.0)
 
     def close(self) -> None:
-        self._solution.close()
+        self._graph.close()
+
+
+def _unthreaded(solution: Any, found: dict[str, Any]) -> Any:
+    """The graph of a mediapipe ``solution``, run by the thread that waits for it; answers go into ``found``.
+
+    A graph's own threads hand each frame over ten times, for a quarter of its processor time; the answers are the
+    same, to the bit.
+    """
+    from mediapipe.framework.calculator_pb2 import CalculatorGraphConfig
+    from mediapipe.python._framework_bindings import calculator_graph
+
+    config = CalculatorGraphConfig.FromString(solution._graph.binary_config)
+    del config.executor[:]
+    config.executor.add(type="ApplicationThreadExecutor")
+    graph = calculator_graph.CalculatorGraph(graph_config=config)
+    graph.observe_output_stream(ANSWER, found.__setitem__, True)
+    graph.start_run(solution._input_side_packets)
+    solution.close()
+    return graph
 
 
 # a point of a serialized list: tag and length, then x, y, z, each a tag (field 1 to 3, four bytes) and a float
 POINT = np.dtype([("tag", "<u2"), ("tx", "u1"), ("x", "<f4"), ("ty", "u1"), ("y", "<f4"), ("tz", "u1"), ("z", "<f4")])
-TAGS = {"tag": 0x0F0A, "tx": 0x0D, "ty": 0x15, "tz": 0x1D}
+TAGS = {place: bytes([tag]) * POINTS for place, tag in ((0, 0x0A), (1, 0x0F), (2, 0x0D), (7, 0x15), (12, 0x1D))}
 
 
 def _points(face: bytes) -> np.ndarray:
     """float64 [478, 3] of a serialized list, read from its bytes, in a tenth of the time, where each point has 17."""
-    if len(face) == POINTS * POINT.itemsize:
-        data = np.frombuffer(face, POINT)
-        if all((data[name] == value).all() for name, value in TAGS.items()):
-            points = np.empty((POINTS, 3))
-            for axis, name in enumerate("xyz"):
-                points[:, axis] = data[name]
-            return points
+    size = POINT.itemsize
+    if len(face) == POINTS * size and all(face[place::size] == tags for place, tags in TAGS.items()):
+        data, points = np.frombuffer(face, POINT), np.empty((POINTS, 3))
+        for axis, name in enumerate("xyz"):
+            points[:, axis] = data[name]
+        return points
     from mediapipe.framework.formats.landmark_pb2 import NormalizedLandmarkList
 
     return np.array([(p.x, p.y, p.z) for p in NormalizedLandmarkList.FromString(face).landmark], np.float64)
@@ -184,8 +206,10 @@ class Follower:
             return None
         around = image.part(x0, y0, x1, y1).rgb
         upsample = int(self._side < 4 * 80)
-        faces = self._finder.hog(around, upsample) or self._finder.blaze(around)
-        if not faces and slow and (self._lost in CNN_AT or not (self._lost or self._begun)):
+        faces = self._finder.hog(around, upsample, LONGEST_SIDE if upsample else HOG_AROUND) or self._finder.blaze(
+            around
+        )
+        if not faces and slow and (self._lost in CNN_AT if self._begun else not self._lost):
             faces = self._finder.cnn(around, CNN_AROUND)
         for face in [nearest(faces, *(self._centre - (x0, y0)))] if faces else []:
             self._mesh.reset()

@@ -126,6 +126,17 @@ class Picture:
         return np.asarray(cv2.transform(cv2.merge([np.ascontiguousarray(plane) for plane in few]), self.matrix))
 
 
+def in_memory(data: np.ndarray, height: int, width: int, matrix: np.ndarray) -> Picture:
+    """The picture whose planes lie one behind another in uint8 ``data``; colour of every pixel is averaged by fours."""
+    area, size = height * width, (width // 2, height // 2)
+    colours = list(data[area:].reshape(2, -1))
+    if len(colours[0]) == area:
+        planes = (colour.reshape(height, width) for colour in colours)
+        colours = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes]
+    halves = (colour.reshape(height // 2, width // 2) for colour in colours)
+    return Picture((data[:area].reshape(height, width), *halves), matrix)
+
+
 def _blocky(planes: tuple[np.ndarray, ...], matrix: np.ndarray) -> np.ndarray:
     """RGB where four pixels share their sample of colour: JPEG's averages of fours are then that sample again."""
     y, *colours = planes

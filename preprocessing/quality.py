@@ -81,7 +81,7 @@ class Sharpness:
 
 
 class Stillness:
-    """Share of frames that equal the one before, on a few pixels (``shots.STRIDE``) of the whole picture."""
+    """Share of frames that equal the one before, on a few pixels (``shots.stride``) of the whole picture."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None

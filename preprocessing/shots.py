@@ -5,9 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-STRIDE = 6  # pixels between those compared
+STRIDE = 6  # pixels between those compared, at least
+ACROSS = 160  # of those, along the longer side of a picture: more show no more cuts
 ALIKE = 0.6  # correlation of neighbouring frames: cuts have at most 0.5 on the corpus, fast heads at least 0.7
 CHANGE = 4.0  # grey levels of 255: below it nothing was cut, however little the flat pictures correlate
+
+
+def stride(width: int, height: int) -> int:
+    """Pixels between those compared in pictures of that size: an even number."""
+    return max(STRIDE, max(width, height) // (2 * ACROSS) * 2)
 
 
 class Cuts:
@@ -17,7 +23,7 @@ class Cuts:
         self._last: np.ndarray | None = None
 
     def begins(self, thin: np.ndarray) -> bool:
-        """Whether a frame begins a new shot, by every sixth of its pixels, uint8 [h, w, 3]; the very first does not."""
+        """Whether a frame begins a new shot, by a few of its pixels, uint8 [h, w, 3]; the very first does not."""
         last, self._last = self._last, thin
         if last is None or cv2.norm(thin, last, cv2.NORM_L1) < CHANGE * thin.size:
             return False

@@ -100,10 +100,11 @@ class Tools:
 
     def fitting(self, image: Picture | np.ndarray, faces: list[Face]) -> list[Face]:
         """Those of several ``faces`` in ``image`` that the mesh fits: detectors see faces in folds of cloth."""
-        if len(faces) < 2:
-            return faces
-        fitting = [face for face in faces[:MOST_FACES] if Follower(self.mesh, self.finder, face).fits(image)]
-        return fitting or faces[:1]
+        return faces if len(faces) < 2 else self.fit(image, faces) or faces[:1]
+
+    def fit(self, image: Picture | np.ndarray, faces: list[Face]) -> list[Face]:
+        """Those of ``faces`` in ``image`` that the mesh fits, of the widest eight."""
+        return [face for face in faces[:MOST_FACES] if Follower(self.mesh, self.finder, face).fits(image)]
 
 
 def place(row: Row, width: int, height: int) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from preprocessing.memory import settle
 from preprocessing.picture import Picture
 from preprocessing.pockets import Pockets, Spool
 from preprocessing.quality import Stillness
-from preprocessing.shots import STRIDE, Cuts
+from preprocessing.shots import Cuts, stride
 from preprocessing.step import OF_MEDIA, Clip, Tools, place
 from preprocessing.sync import correlate
 
@@ -73,7 +73,7 @@ class Shot:
         self._tracks: list[Track] = []
 
     def see(self, image: Picture, thin: np.ndarray) -> None:
-        """Look at the next frame, of which ``thin`` is every sixth pixel."""
+        """Look at the next frame, of which ``thin`` is a few pixels."""
         number, self.frames = self.frames, self.frames + 1
         self.still.see(thin)
         for track in self._tracks:
@@ -106,10 +106,10 @@ class Shot:
         finder, ends = self._tools.finder, (self._held[0], self._held[-1])
         if self._large:
             faces = finder.hog(ends[0].rgb, 1) or finder.clahe(ends[0].rgb)
-        for image in ends:
-            faces = faces or finder.cnn(image.rgb, CNN_SIDE)
-        for image in ends:
-            faces = faces or finder.blaze(image.rgb)
+        if not faces:  # a face that the mesh fits spares the slow one
+            guesses = [finder.blaze(image.rgb) for image in ends]
+            fits = (self._tools.fit(image, guess) for image, guess in zip(ends, guesses))
+            faces = _first(fits) or finder.cnn(ends[0].rgb, CNN_SIDE) or _first(guesses)
         if not faces and self._row.box is not None:
             faces = [_box(self._row.box, self._held[0])]
         if faces:
@@ -162,8 +162,8 @@ class Shot:
         meshes = [self._tools.mesh] + [FaceMesh() for _ in chosen[1:]]
         self._tracks = [Track(mesh, self._tools, face, self._spool) for mesh, face in zip(meshes, chosen)]
         for image in self._held:
-            for track in self._tracks:  # HOG saw no face before the last of these: no slow detector is asked there
-                track.see(image, slow=image is self._held[-1] or not seen)
+            for track in self._tracks:  # the slow one was asked already, or HOG saw the face in the last of these alone
+                track.see(image, slow=seen and image is self._held[-1])
         self._held = []
 
     def _refuse(self, refusal: Reject) -> None:
@@ -173,7 +173,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 
@@ -196,12 +196,13 @@ class Watch:
         probe = media.probe(clip.path, self._limits, start_s=row.start_s, end_s=row.end_s)
         clip.source |= {"source_width": probe.width, "source_height": probe.height, "source_fps": probe.fps}
         clip.source["av_gap_s"] = _gap(probe, row)
+        apart = stride(probe.width, probe.height)
         cuts, shots = Cuts(), [Shot(self._tools, row, 0, clip.spool)]
         with media.decode(probe, self._limits, start_s=row.start_s, end_s=row.end_s) as decoding:
             clip.frames, clip.start_s, clip.end_s = decoding.count, decoding.start_s, decoding.end_s
             # a missing face stops no decoding: a fault in the file comes before it
             for number, image in enumerate(decoding.pictures()):
-                thin = image.thin(STRIDE)
+                thin = image.thin(apart)
                 if cuts.begins(thin):
                     if not self._short(shots[-1]):
                         shots[-1].end()
@@ -232,6 +233,11 @@ class Watch:
             span.pockets, span.points, span.found = track.pockets, track.points, track.found
             span.scores["detector"] = track.face.detector
         return span
+
+
+def _first(looks: Iterable[list[Face]]) -> list[Face]:
+    """Of several looks for faces, the first that saw any; none are taken beyond it."""
+    return next(filter(None, looks), [])
 
 
 def _gap(probe: Probe, row: Row) -> float:

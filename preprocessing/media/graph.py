@@ -82,7 +82,7 @@ def _seek(found: Probe, start: float) -> dict[str, Any]:
 def clip_argv(
     found: Probe, limits: Limits, start_s: float, count: int, whole: bool, pictures_fd: int, sound_fd: int
 ) -> list[str]:
-    """Decode ``count`` frames from ``start_s``: pictures (4:2:0 or RGB, as ``found.space`` says) and float sound.
+    """Decode ``count`` frames from ``start_s``: pictures (as ``found.pixels`` says) and float sound.
 
     A ``whole`` file is decoded to its end even where fewer frames are given out, for the sake of its faults.
     """
@@ -93,15 +93,13 @@ def clip_argv(
     start = start_s + found.origin_s
     end = None if whole else start + count / FPS + BEYOND_S
     source = _input(found, limits, **({} if whole else _seek(found, start)))
-    # 4:2:0 stays as it is: half the bytes through the pipe, and only what is looked at becomes RGB
-    pixels = "rgb24" if found.space is None else "yuvj420p" if found.full else "yuv420p"
     pictures = (
         source[str(found.video.index)]
         .filter("trim", **_until(end))
         .filter("fps", FPS, start_time=f"{start:.6f}", round="near")
         .filter("select", f"lt(n,{count})")
         .filter("scale", found.width, found.height)
-        .output(f"pipe:{pictures_fd}", format="rawvideo", pix_fmt=pixels, fps_mode="passthrough", threads=1)
+        .output(f"pipe:{pictures_fd}", format="rawvideo", pix_fmt=found.pixels, fps_mode="passthrough", threads=1)
     )
     sound = _hear(source, found.audio, start, end).output(f"pipe:{sound_fd}", format="f32le", acodec="pcm_f32le")
     return _compile(ffmpeg.merge_outputs(pictures, sound))

@@ -16,7 +16,7 @@ from preprocessing.media.graph import clip_argv
 from preprocessing.media.probe import Probe
 from preprocessing.media.process import GRACE_S, Budget, Child, Drain
 from preprocessing.media.verdict import Decoded, judge
-from preprocessing.picture import Picture, to_rgb
+from preprocessing.picture import Picture, in_memory, to_rgb
 
 PIPE_BYTES = 1 << 20
 
@@ -71,7 +71,7 @@ class Piped:
     def next(self) -> Picture | None:
         """The next picture; ``None`` where there is none. Raises ``Reject(TIMEOUT)``."""
         area = self.width * self.height
-        frame = np.empty(area * 3 if self._matrix is None else area + area // 2, np.uint8)
+        frame = np.empty(area + area // 2 if self._found.halved else area * 3, np.uint8)
         rest = frame.data
         while rest:
             with self._budget.spend():
@@ -85,8 +85,7 @@ class Piped:
         self.given += 1
         if self._matrix is None:
             return Picture((frame.reshape(self.height, self.width, 3),))
-        colours = frame[area:].reshape(2, self.height // 2, self.width // 2)
-        return Picture((frame[:area].reshape(self.height, self.width), *colours), self._matrix)
+        return in_memory(frame, self.height, self.width, self._matrix)
 
     def finish(self) -> Decoded:
         """Wait for the end; what was decoded. Raises ``Reject`` as ``judge`` does, and TIMEOUT."""

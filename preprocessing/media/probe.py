@@ -22,6 +22,8 @@ Need = Literal["video", "audio"]
 FORMATS = "mov,matroska,avi,mpeg,mpegts,wav,flac,mp3,ogg"
 SCAN_BYTES = 64 * 1024 * 1024
 SCAN_MEMORY_MB = 1024
+# 8 bits, colour for every four pixels or for each, and the ranges (ffmpeg's numbers) in which they are handed on as is
+RANGES = {"yuv420p": [0, 1], "yuvj420p": [2], "yuv444p": [0, 1], "yuvj444p": [2]}
 SQUARE = 0.01  # pixels are taken as square where they are so within 1 %
 LATE_S = 0.025  # how far before its declared end plain sound (WAV, FLAC) may stop; others list their packets
 LATE_MATROSKA_S = 0.25
@@ -57,11 +59,21 @@ class Probe:
     width: int  # upright; 0 without video
     height: int
     rotation: int  # degrees clockwise by which stored pictures are turned: 0, 90, 180, 270
-    space: int | None  # of colour, ffmpeg's number, where pictures are given out as 4:2:0; None: they are as RGB
+    space: int | None  # of colour, ffmpeg's number, where pictures are given out as they are; None: they are as RGB
     fps: float  # mean rate of the pictures shown; 0 without video
     origin_s: float  # the container's own time stamp at which the clock here reads 0
     shown_s: np.ndarray = field(repr=False, compare=False)  # float64 [pictures shown]: when, ascending
-    full: bool = False  # whether pictures given out as 4:2:0 have the full range
+    pixels: str = "rgb24"  # as which pictures are given out, ffmpeg's name
+
+    @property
+    def full(self) -> bool:
+        """Whether pictures that are given out as they are have the full range."""
+        return self.pixels.startswith("yuvj")
+
+    @property
+    def halved(self) -> bool:
+        """Whether their colour has half the width and height."""
+        return self.pixels.endswith("420p")
 
     @property
     def overlap(self) -> tuple[float, float]:
@@ -118,6 +130,7 @@ def probe(
     shown = np.sort(np.array(video["pts"] if video else [], dtype=np.float64))
     shown = shown * (video["time_base"] if video else 0.0) - origin
     length = times["video"][1] - times["video"][0] if video else 0.0
+    space = _space(video, width, height) if video else None
     return Probe(
         path=path,
         container=found["container"].split(",")[0],
@@ -128,11 +141,11 @@ def probe(
         width=width,
         height=height,
         rotation=video["rotation"] if video else 0,
-        space=_space(video, width, height) if video else None,
+        space=space,
         fps=len(shown) / length if length > 0 else 0.0,
         origin_s=origin,
         shown_s=shown,
-        full=bool(video and video["pixels"] == "yuvj420p"),
+        pixels="rgb24" if video is None or space is None else video["pixels"],
     )
 
 
@@ -167,9 +180,8 @@ def _upright(video: dict[str, Any]) -> tuple[int, int]:
 
 
 def _space(video: dict[str, Any], width: int, height: int) -> int | None:
-    """The colour space of pictures that can be handed on as they are: 8 bits, 4:2:0, even sizes."""
-    ranges = {"yuv420p": (0, 1), "yuvj420p": (2,)}.get(video["pixels"], ())
-    plain = video["range"] in ranges and width % 2 == height % 2 == 0
+    """The colour space of pictures that can be handed on as they are (``RANGES``), of even sizes."""
+    plain = video["range"] in RANGES.get(video["pixels"], ()) and width % 2 == height % 2 == 0
     return video["space"] if plain and video["space"] in SHARES else None
 
 

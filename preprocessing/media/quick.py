@@ -17,10 +17,10 @@ from contracts.limits import Limits
 from contracts.sample import FPS, SAMPLES_PER_FRAME
 from preprocessing.media.graph import BEYOND_S, seek_s, sound_filters
 from preprocessing.media.nursery import Fork
-from preprocessing.media.probe import FORMATS, Probe
+from preprocessing.media.probe import FORMATS, RANGES, Probe
 from preprocessing.media.process import Budget
 from preprocessing.media.verdict import Decoded
-from preprocessing.picture import Picture, to_rgb
+from preprocessing.picture import Picture, in_memory, to_rgb
 
 RING_BYTES, FEWEST, MOST = 12 << 20, 3, 32  # of pictures under way: few, so that they stay in the processor's cache
 PICTURE, REPORT = b"p", b"r"
@@ -71,9 +71,7 @@ class Quick:
         height, width = self._size
         assert self._memory is not None
         data = np.frombuffer(self._memory, np.uint8, self._picture, offset)
-        area = height * width
-        colours = data[area:].reshape(2, height // 2, width // 2)
-        return Picture((data[:area].reshape(height, width), *colours), self._matrix)
+        return in_memory(data, height, width, self._matrix)
 
     def finish(self) -> Decoded | None:
         """What was decoded, once the file has been read to its end; ``None`` where this decode does not vouch for it.
@@ -123,7 +121,7 @@ def _plan(found: Probe, limits: Limits, start_s: float, count: int, whole: bool)
     start = start_s + found.origin_s
     end = None if whole else start + count / FPS + BEYOND_S
     samples = count * SAMPLES_PER_FRAME
-    picture = found.width * found.height * 3 // 2
+    picture = found.width * found.height * 3 // (2 if found.halved else 1)
     slots = min(max(RING_BYTES // picture, FEWEST), MOST)
     first = -(-samples * 4 // mmap.PAGESIZE) * mmap.PAGESIZE
     return {
@@ -134,8 +132,9 @@ def _plan(found: Probe, limits: Limits, start_s: float, count: int, whole: bool)
         "audio": found.audio.index,
         "width": found.width,
         "height": found.height,
-        "kind": ["yuvj420p" if found.full else "yuv420p", found.space],
-        "ranges": [2] if found.full else [0, 1],
+        "kind": [found.pixels, found.space],
+        "ranges": RANGES[found.pixels],
+        "halved": found.halved,
         "start": f"{start:.6f}",
         "end": end,
         "seek": seek_s(found, start) if not whole else None,

@@ -53,7 +53,8 @@ class Reading:
         self._graph: Any = None
 
     def _planes(self, offset: int) -> list[np.ndarray]:
-        sizes = [(self._height, self._width)] + [(self._height // 2, self._width // 2)] * 2
+        share = 2 if self._plan["halved"] else 1
+        sizes = [(self._height, self._width)] + [(self._height // share, self._width // share)] * 2
         planes = []
         for height, width in sizes:
             planes.append(np.frombuffer(self._space, np.uint8, height * width, offset).reshape(height, width))

@@ -393,9 +393,14 @@ def test_decoders_end_with_the_process_they_are_forked_from(talking, monkeypatch
     nursery.NURSERY.close()
 
 
-@pytest.mark.parametrize("more", [(), ("-g", "5", "-bf", "2"), ("-r", "30"), ("-ac", "2", "-ar", "48000")])
+MADE = [(), ("-g", "5", "-bf", "2"), ("-r", "30"), ("-ac", "2", "-ar", "48000")]
+FULL_COLOUR = [("-pix_fmt", "yuv444p"), ("-pix_fmt", "yuvj444p", "-color_range", "pc", "-colorspace", "bt709")]
+
+
+@pytest.mark.parametrize("more", MADE + FULL_COLOUR)
 def test_both_decoders_give_the_same(talking, monkeypatch, more):
     found = probe(talking("x.mp4", more=more))
+    assert found.halved is (more not in FULL_COLOUR)
     for span in ((None, None), (0.41, 1.3)):
         given = []
         for each in (Quick, Piped):
