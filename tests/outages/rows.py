@@ -65,10 +65,10 @@ ROWS = (
     Row(
         "F32-rollback",
         "a canary beside the champion, promoted and rolled back under a running service",
-        "each move followed {count} times, lost 0, published twice 0, by another bundle than asked for 0, refused 0",
+        "every move followed, lost 0, published twice 0, by another bundle than asked for 0, refused 0",
         versions.roll_back,
         0,
-        2,
+        1,
     ),
     Row(
         "F33-signer",

@@ -32,7 +32,7 @@ from serving.service import Service
 from training.registry import CHAMPION, point, register
 
 CANARY = "canary"
-APART_S = 0.5  # between two that are asked for
+APART_S = 0.7  # between two that are asked for
 WHILE_S = 3.0  # that a champion is asked between two moves
 
 
