@@ -48,7 +48,7 @@ class Decoding:
         self._job = (found, limits, start_s, count, whole, Budget(limits.decode_deadline_s))
         self._sound: np.ndarray | None = None
         self._source_frames = 0
-        plain = found.space is not None and found.rotation == 0
+        plain = found.planar and found.rotation == 0
         self._source: Quick | Piped = Quick(*self._job) if plain else Piped(*self._job)
 
     def __enter__(self) -> Decoding:

@@ -28,7 +28,7 @@ class Piped:
         self._found, self._whole, self._budget = found, whole, budget
         self._count, self.given = count, 0
         self.width, self.height = found.width, found.height
-        self._matrix = None if found.space is None else to_rgb(found.space, found.full)
+        self._matrix = to_rgb(found.space, found.full) if found.planar else None
         pictures_out, pictures_in = os.pipe()
         sound_out, sound_in = os.pipe()
         self._pictures = pictures_out

@@ -24,6 +24,7 @@ SCAN_BYTES = 64 * 1024 * 1024
 SCAN_MEMORY_MB = 1024
 # 8 bits, colour for every four pixels or for each, and the ranges (ffmpeg's numbers) in which they are handed on as is
 RANGES = {"yuv420p": [0, 1], "yuvj420p": [2], "yuv444p": [0, 1], "yuvj444p": [2]}
+RGB = "rgb24"
 SQUARE = 0.01  # pixels are taken as square where they are so within 1 %
 LATE_S = 0.025  # how far before its declared end plain sound (WAV, FLAC) may stop; others list their packets
 LATE_MATROSKA_S = 0.25
@@ -59,15 +60,20 @@ class Probe:
     width: int  # upright; 0 without video
     height: int
     rotation: int  # degrees clockwise by which stored pictures are turned: 0, 90, 180, 270
-    space: int | None  # of colour, ffmpeg's number, where pictures are given out as they are; None: they are as RGB
+    space: int  # of colour, ffmpeg's number; 0 without video
     fps: float  # mean rate of the pictures shown; 0 without video
     origin_s: float  # the container's own time stamp at which the clock here reads 0
     shown_s: np.ndarray = field(repr=False, compare=False)  # float64 [pictures shown]: when, ascending
-    pixels: str = "rgb24"  # as which pictures are given out, ffmpeg's name
+    pixels: str = RGB  # as which pictures are given out, ffmpeg's name
+
+    @property
+    def planar(self) -> bool:
+        """Whether pictures are given out as they are, brightness and colour apart, and not as RGB."""
+        return self.pixels != RGB
 
     @property
     def full(self) -> bool:
-        """Whether pictures that are given out as they are have the full range."""
+        """Whether planar pictures have the full range."""
         return self.pixels.startswith("yuvj")
 
     @property
@@ -130,7 +136,6 @@ def probe(
     shown = np.sort(np.array(video["pts"] if video else [], dtype=np.float64))
     shown = shown * (video["time_base"] if video else 0.0) - origin
     length = times["video"][1] - times["video"][0] if video else 0.0
-    space = _space(video, width, height) if video else None
     return Probe(
         path=path,
         container=found["container"].split(",")[0],
@@ -141,11 +146,11 @@ def probe(
         width=width,
         height=height,
         rotation=video["rotation"] if video else 0,
-        space=space,
+        space=video["space"] if video else 0,
         fps=len(shown) / length if length > 0 else 0.0,
         origin_s=origin,
         shown_s=shown,
-        pixels="rgb24" if video is None or space is None else video["pixels"],
+        pixels=_pixels(video, width, height) if video else RGB,
     )
 
 
@@ -179,10 +184,10 @@ def _upright(video: dict[str, Any]) -> tuple[int, int]:
     return (height, width) if video["rotation"] in (90, 270) else (width, height)
 
 
-def _space(video: dict[str, Any], width: int, height: int) -> int | None:
-    """The colour space of pictures that can be handed on as they are (``RANGES``), of even sizes."""
-    plain = video["range"] in RANGES.get(video["pixels"], ()) and width % 2 == height % 2 == 0
-    return video["space"] if plain and video["space"] in SHARES else None
+def _pixels(video: dict[str, Any], width: int, height: int) -> str:
+    """As which pictures are handed on: as they are where that is one of ``RANGES``, of even sizes; else as RGB."""
+    plain = video["range"] in RANGES.get(video["pixels"], ()) and video["space"] in SHARES
+    return str(video["pixels"]) if plain and width % 2 == height % 2 == 0 else RGB
 
 
 def _times(track: dict[str, Any], origin: float, duration: float | None) -> tuple[float, float]:

@@ -30,7 +30,6 @@ class Quick:
     """A running decode of ``count`` pictures from ``start_s``. Each is valid until the next is asked for."""
 
     def __init__(self, found: Probe, limits: Limits, start_s: float, count: int, whole: bool, budget: Budget) -> None:
-        assert found.space is not None
         self._found, self._whole, self._budget = found, whole, budget
         self._size = found.height, found.width
         self._matrix = to_rgb(found.space, found.full)

@@ -45,7 +45,7 @@ def hang(folder: Path, count: int) -> Figure:
     """Each clip or sound is decoded by a program that does not do its work; the deadline is one second."""
     record_clips(folder, 1)
     limits = Limits(decode_deadline_s=DEADLINE_S)
-    found = replace(probe(folder / "talk-0.mp4"), space=None)  # as RGB: that is left to ffmpeg
+    found = replace(probe(folder / "talk-0.mp4"), pixels="rgb24")  # as RGB: that is left to ffmpeg
     with decode(found) as decoding:
         assert len(list(decoding)) == FRAMES, "the right decoder reads it; what is imported at first use is loaded now"
     program = folder / "decoder"

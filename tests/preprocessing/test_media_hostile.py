@@ -259,7 +259,7 @@ def members(group: int) -> set[int]:
 
 @pytest.mark.parametrize(("script", "processes"), [(HANG, 2), (FLOOD, 1)])
 def test_an_ffmpeg_that_hangs_or_floods_is_ended(talking, tmp_path, monkeypatch, script, processes):
-    found = replace(probe(talking("x.mp4", seconds=1)), space=None)  # as RGB: that is left to ffmpeg
+    found = replace(probe(talking("x.mp4", seconds=1)), pixels="rgb24")  # as RGB: that is left to ffmpeg
     target, fake = tmp_path / "written", tmp_path / "ffmpeg"
     fake.write_text(script.format(python=sys.executable, target=str(target)))
     fake.chmod(0o755)
@@ -287,7 +287,7 @@ def test_what_left_the_group_is_ended(talking, tmp_path, monkeypatch, nursery_of
     if quick:
         nursery_of(script)
     else:
-        found = replace(found, space=None)  # as RGB: that is left to ffmpeg
+        found = replace(found, pixels="rgb24")  # as RGB: that is left to ffmpeg
         fake.write_text(script)
         fake.chmod(0o755)
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
