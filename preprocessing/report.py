@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -155,7 +156,9 @@ def _contact_sheet(dataset: Path, index: pa.Table, choice: Choice | None) -> str
             continue
         target = left_out if key in refused else chosen
         if len(target) < SHOWN:
-            said = " · ".join(str(x) for x in (line["speaker"], line["gender"], f"{line['frames']} frames") if x)
+            said = " · ".join(
+                x for x in (line["speaker"], line["gender"], f"{line['frames']} frames", _heard(line)) if x
+            )
             why = f"<br><b>{html.escape(refused[key][0])}</b> {html.escape(refused[key][1])}" if key in refused else ""
             target.append(figure(pictures.picture(key), f"{html.escape(key)}<br>{html.escape(said)}{why}"))
     parts = [f"<h2>Kept: one frame of each</h2>{_shown(chosen, len(speaker) - len(refused))}"]
@@ -164,6 +167,13 @@ def _contact_sheet(dataset: Path, index: pa.Table, choice: Choice | None) -> str
         parts.append(f"<h2>Kept, but left out by the selection</h2>{_shown(left_out, len(refused))}")
         parts.append(f'<div class="faces refused">{"".join(left_out)}</div>')
     return "".join(parts)
+
+
+def _heard(line: dict[str, Any]) -> str:
+    """Where the sound of a clip was found beside its lips, and how clearly."""
+    if line["sync_offset"] is None:
+        return ""
+    return f"sound {line['sync_offset'] * 1000 / FPS:+.0f} ms ({line['sync_geometry'] or 0.0:.2f})"
 
 
 class Pictures:
@@ -196,8 +206,11 @@ def _refusals(index: pa.Table) -> str:
     lines = [line for line in ended if line["level"] == "row" or line["row"] not in rows_ended]
     if not lines:
         return "<h2>Refused</h2><p>Nothing was refused.</p>"
-    rows = [[line["level"], line["file"] or line["native_id"], line["reason"], line["detail"]] for line in lines]
-    return "<h2>Refused, and why</h2>" + table(["", "file", "reason", "in words"], rows)
+    rows = [
+        [line["level"], line["file"] or line["native_id"], line["frames"] or "", line["reason"], line["detail"]]
+        for line in lines
+    ]
+    return "<h2>Refused, and why</h2>" + table(["", "file", "frames", "reason", "in words"], rows)
 
 
 def _offsets(kept: pa.Table) -> str:

@@ -34,6 +34,8 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
         people = {"speaker": "Zoë <b>", "gender": "f", "licence": "MIT"}
         lines.append({"level": "row"} | facts)
         scores = {"static": 0.1 * row, "loudness_dbfs": -20.0 - row}
+        if key == "a":
+            scores |= {"sync_offset": 2.0, "sync_geometry": 0.5}
         lines.append({"level": "span", "span": 0} | facts | {"key": f"{key}-s00"} | people | scores)
         samples.append((f"{key}-s00", {"json": b"{}", "frames": pack_frames([jpeg(colour)] * 3, 64)}))
     refused = {"state": "rejected", "reason": "NO_FACE", "detail": "no detector sees a face", "file": "d & co.mp4"}
@@ -64,6 +66,7 @@ def test_says_what_the_ledger_says(made: tuple[Path, Path], tmp_path: Path) -> N
     assert text.count("no detector sees a face") == 1  # the row, not its span again
     assert text.count("data:image/jpeg;base64,") == 3
     assert "<b>STATIC_FRAMES</b>" in text
+    assert text.count("25 frames · sound +80 ms (0.50)") == 1
     assert 'class="rule"' in text
 
 
