@@ -54,10 +54,17 @@ class Clips:
         for row in plan_dataset(folder, rows, root, rows_per_shard=1):
             if row.reason is None:
                 ingest(folder, root, row)
+        return cls.standing(folder, root, name)
+
+    @classmethod
+    def standing(cls, folder: Path, root: Path, name: str) -> Clips:
+        """All clips of a dataset that stands; their videos lie under ``root``."""
         chosen, sides = [], set()
         for shard in committed(folder):
             for key in shard.record.keys:
-                meta = decode_meta(shard.read(key)["json"])
+                meta = decode_meta(shard.read(key, ("json",))["json"])
+                if meta.kind != "clip":
+                    continue
                 facts = {"kind": meta.kind, "frames": meta.frames, "speaker": meta.speaker or meta.source_sha256}
                 chosen.append(Chosen(key=key, shard=shard.record.shard, split="train", gender="unknown", **facts))
                 sides.add(meta.side)
@@ -79,8 +86,8 @@ class PlainVideos(Dataset[dict[str, Any]]):
         self.reader, self.view, self.root = reader, reader.view, clips.root
         self.samples = {}
         for shard in committed(clips.dataset):
-            for key in shard.record.keys:
-                members = shard.read(key)
+            for key in set(shard.record.keys) & reader.speaker_of.keys():
+                members = shard.read(key, ("json", "npz"))
                 matrices = decode_features(members["npz"], ("crop_from_source",))["crop_from_source"]
                 self.samples[key] = decode_meta(members["json"]), matrices
 
@@ -124,6 +131,8 @@ class Limit:
         for shard in committed(clips.dataset):
             file = os.open(shard.tar, os.O_RDONLY)
             for key, members in shard.offsets.items():
+                if key not in reader.speaker_of:
+                    continue
                 offset, length = members["frames"]
                 frames = Frames(os.pread(file, length, offset))
                 first = offset + length - sum(map(len, frames))

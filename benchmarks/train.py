@@ -23,6 +23,7 @@ import cv2
 import torch
 from scoreboard import Scoreboard, at_least_one, ended
 
+from benchmarks.ingest import source
 from benchmarks.loading import LEAST_OF_LIMIT, TIMES_PLAIN, VIEWS, Clips, Loading, measure_loading
 from benchmarks.stepping import MOST_OVERHEAD, Stepping, measure_stages
 
@@ -32,6 +33,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--clips", type=at_least_one, default=8, metavar="N", help="of the corpus, evenly chosen (default: 8)"
+    )
+    parser.add_argument(
+        "--dataset", type=Path, metavar="DIR", help="one that stands, all its clips (default: ingest some)"
     )
     parser.add_argument("--items", type=at_least_one, default=96, metavar="N", help="per repeat (default: 96)")
     parser.add_argument("--repeat", type=at_least_one, default=3, metavar="N", help="measure N times (default: 3)")
@@ -44,13 +48,21 @@ def main() -> int:
     logging.disable(logging.WARNING)
     board = Scoreboard("bench-train")
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
-        clips = Clips.ingested(Path(made), options.clips)
+        clips = chosen(options.dataset, Path(made), options.clips)
         board.tell("clips", "measured on", f"{clips.name}, crops of {clips.sides} px")
         for name, view in VIEWS.items() if options.only != "step" else ():
             tell_loading(board, name, measure_loading(clips, view, options.items, options.repeat))
         for stage in measure_stages(clips, options.preset, options.steps) if options.only != "loader" else ():
             tell_stepping(board, stage)
     return board.close()
+
+
+def chosen(dataset: Path | None, folder: Path, count: int) -> Clips:
+    """The clips to measure on."""
+    if dataset is None:
+        return Clips.ingested(folder, count)
+    root, _, name = source(argparse.Namespace(files=None, only=None))
+    return Clips.standing(dataset, root, f"a dataset of {name}")
 
 
 def tell_loading(board: Scoreboard, name: str, found: Loading) -> None:

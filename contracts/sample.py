@@ -227,4 +227,5 @@ class Frames(Sequence[bytes]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        return self._data[self._start + self._offsets[index] : self._start + self._offsets[index + 1]]
+        first, end = self._offsets[index : index + 2].tolist()
+        return self._data[self._start + first : self._start + end]

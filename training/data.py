@@ -18,9 +18,10 @@ from contracts.errors import Corrupt, Misuse
 from contracts.sample import FPS, SAMPLES_PER_FRAME, Frames, view_features, view_wav
 from contracts.selection import Chosen, Selection
 from contracts.shards import Shard, dataset_digest, read_shard
-from contracts.speech import SIX_SECONDS
 from systems.base import Batch, View
 from training.pictures import as_numbers, decode_into, room_for
+from training.sound import SOUNDS, sound_fields
+from training.streams import Streams
 
 Subset = Literal["train", "known", "new"]
 GENDERS = {"f": 0, "m": 1, "unknown": -1}
@@ -136,6 +137,7 @@ class Reader:
             logger.info("%s: %d samples are too short for windows of %d frames", subset, left_out, view.span)
         self.speakers = {name: i for i, name in enumerate(sorted({s.speaker for s in selection.samples}))}
         self.excluded: dict[str, int] = {}
+        self._streams = Streams(seed)
         self._open: dict[int, tuple[Shard, memoryview]] = {}
         self._members: dict[str, Members] = {}
 
@@ -178,18 +180,18 @@ class Reader:
 
     def window(self, position: int) -> tuple[str, np.ndarray]:
         """Key and frame numbers int64 of an item's pictures; nothing is decoded."""
-        span, rng = self._draw(position)
-        return span.sample.key, self._choose(span, rng)[1][""]
+        span, place = self._draw(position)
+        return span.sample.key, self._choose(span, self._streams.at(*place))[1][""]
 
-    def _draw(self, position: int) -> tuple[Span, np.random.Generator]:
-        """What the item at a position is of, and the generator that it is drawn from."""
+    def _draw(self, position: int) -> tuple[Span, tuple[int, int]]:
+        """What the item at a position is of, and where its random numbers stand: epoch and place."""
         if not self.spans:
             raise Misuse(
                 f"no {self.subset} samples of kind {' or '.join(self.view.kinds)} with {self.view.span} frames "
                 "or more are selected: select more: voxface dataset select"
             )
         epoch, place = divmod(position, len(self.spans))
-        return self._drawn(position), self._generator(epoch, 1 + place)
+        return self._drawn(position), (epoch, 1 + place)
 
     def _drawn(self, position: int) -> Span:
         """The span at a position of the endless stream."""
@@ -209,36 +211,38 @@ class Reader:
         chosen = range(len(self.spans)) if positions is None else positions
         for first in range(0, len(chosen), self.size):
             part = chosen[first : first + self.size]
-            yield as_numbers(self._items([(self.spans[i], self._generator(STREAM_PASS, 1 + i)) for i in part]))
-
-    def _generator(self, *entropy: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *entropy])))
+            yield as_numbers(self._items([(self.spans[i], (STREAM_PASS, 1 + i)) for i in part]))
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._generator(epoch, 0).permutation(len(self.spans)))
+            self._epoch = (epoch, self._streams.at(epoch, 0).permutation(len(self.spans)))
         return self._epoch[1]
 
     @cached_property
     def _epoch(self) -> tuple[int, np.ndarray]:
-        return 0, self._generator(0, 0).permutation(len(self.spans))
+        return 0, self._streams.at(0, 0).permutation(len(self.spans))
 
-    def _items(self, drawn: Sequence[tuple[Span, np.random.Generator]]) -> Batch:
+    def _items(self, drawn: Sequence[tuple[Span, tuple[int, int]]]) -> Batch:
         """Items together; their pictures are decoded to where they stay, as bytes."""
-        view, rooms = self.view, {}
+        view, rooms = self.view, dict[str, np.ndarray]()
         if "frames" in view.fields:
             rooms = {"frames": room_for(len(drawn), view.frames, view.size)}
             if view.references:
                 rooms["references"] = room_for(len(drawn), view.references, view.size)
-        chosen = [(span, rng, *self._choose(span, rng)) for span, rng in drawn]
-        batch = collate([self._item(*each) for each in chosen])
+        items, shown_of = [], []
+        for span, place in drawn:
+            rng = self._streams.at(*place)
+            shown, seen = self._choose(span, rng)
+            items.append(self._item(span, rng, shown, seen))
+            shown_of.append((span, seen))
+        batch = collate(items)
         # apart from the rest: what is done many times in a row stays in the processor's cache
-        for i, (span, _, _, seen) in enumerate(chosen):
+        for i, (span, seen) in enumerate(shown_of):
             with self._naming(span.sample):
                 for name, room in rooms.items():
                     wanted = seen["" if name == "frames" else "reference_"].tolist()
-                    decode_into(room[i].numpy(), self._opened(span.sample).frames, wanted)
-        return batch | rooms
+                    decode_into(room[i], self._opened(span.sample).frames, wanted)
+        return batch | {name: torch.from_numpy(room) for name, room in rooms.items()}
 
     def _choose(self, span: Span, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Numbers of the frames that landmarks and sound are of, and of those with pictures; references apart."""
@@ -255,21 +259,29 @@ class Reader:
     ) -> dict[str, Any]:
         """The view's fields of one window, and only those, without pictures."""
         view, sample = self.view, span.sample
-        item: dict[str, Any] = {"key": sample.key, "count": torch.tensor(sample.frames)}
-        item |= {f"{name}index": torch.from_numpy(numbers) for name, numbers in seen.items()}
+        item: dict[str, Any] = {"key": sample.key, "count": sample.frames}
+        item |= {f"{name}index": numbers for name, numbers in seen.items()}
         with self._naming(sample):
             members = self._opened(sample)
             if "landmarks" in view.fields:
-                for name, numbers in shown.items():
-                    points = np.ascontiguousarray(members.landmarks[numbers, :, :2], np.float32)
-                    item[f"{name}landmarks"] = torch.from_numpy(points)
-            if {"audio", "spectrogram", "voice"} & set(view.fields):
-                item |= _sound_fields(members.sound, span, shown[""], view, rng if self.subset == "train" else None)
+                item |= {f"{name}landmarks": members.landmarks.take(numbers, 0) for name, numbers in shown.items()}
+            if not SOUNDS.isdisjoint(view.fields):
+                item |= self._heard(span, members.sound, shown[""], rng)
         if "speaker" in view.fields:
-            item["speaker"] = torch.tensor(self.speakers[sample.speaker])
+            item["speaker"] = self.speakers[sample.speaker]
         if "gender" in view.fields:
-            item["gender"] = torch.tensor(GENDERS[sample.gender])
+            item["gender"] = GENDERS[sample.gender]
         return item
+
+    def _heard(
+        self, span: Span, sound: np.ndarray, index: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """The view's fields of sound."""
+        part = (0, len(sound))
+        if span.sample.kind != "speech":
+            part = (span.first * SAMPLES_PER_FRAME, span.end * SAMPLES_PER_FRAME)
+        back = KNOWN_GAP if span.first else 0  # only ``known`` spans begin later than their clip
+        return sound_fields(self.view, sound, part, index, back, rng if self.subset == "train" else None)
 
     @contextmanager
     def _naming(self, sample: Chosen) -> Iterator[None]:
@@ -295,13 +307,25 @@ class Reader:
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
-    """Stack tensors, list strings."""
-    return {
-        name: torch.stack([item[name] for item in items])
-        if isinstance(items[0][name], torch.Tensor)
-        else [item[name] for item in items]
-        for name in items[0]
-    }
+    """Arrays and numbers of all items together as tensors, of landmarks x and y alone; strings as lists."""
+    batch: Batch = {}
+    for name, first in items[0].items():
+        values = [item[name] for item in items]
+        if isinstance(first, str):
+            batch[name] = values
+        elif name.endswith("landmarks"):
+            batch[name] = torch.from_numpy(_across(np.stack(values)))
+        else:
+            batch[name] = torch.from_numpy(np.stack(values))
+    return batch
+
+
+def _across(points: np.ndarray) -> np.ndarray:
+    """Float32 [..., 2] of [..., 3]; a long row at a time, for a pair at a time takes ten times as long."""
+    flat = np.empty((*points.shape[:-1], 2), np.float32)
+    for axis in (0, 1):
+        flat[..., axis] = points[..., axis]
+    return flat
 
 
 def _serves(span: Span, view: View) -> bool:
@@ -337,58 +361,3 @@ def _far(span: Span, index: np.ndarray) -> np.ndarray:
     """Frame numbers of the clip, as far as ``span`` reaches, that are at least half a second from all of ``index``."""
     frames = np.arange(span.end, dtype=np.int64)
     return frames[np.abs(frames[:, None] - index).min(axis=1) >= REFERENCE_GAP]
-
-
-def _sound_fields(
-    sound: np.ndarray, span: Span, index: np.ndarray, view: View, rng: np.random.Generator | None
-) -> dict[str, torch.Tensor]:
-    """Of int16 samples. ``rng`` picks the seconds that a spectrogram shows; without it, it shows the first six."""
-    from contracts.speech import power_spectrogram, six_seconds, voice_level
-
-    fields = {}
-    if span.sample.kind == "speech":
-        heard = sound
-    else:
-        heard = sound[span.first * SAMPLES_PER_FRAME : span.end * SAMPLES_PER_FRAME]
-    if "spectrogram" in view.fields:
-        part = heard if rng is None else _some_seconds(heard, rng)
-        fields["spectrogram"] = torch.from_numpy(np.asarray(power_spectrogram(six_seconds(_float(part))), np.float32))
-    if "voice" in view.fields:
-        fields["voice"] = torch.from_numpy(voice_level(_float(heard)))
-    if "audio" in view.fields:
-        back = KNOWN_GAP if span.first else 0  # only ``known`` spans begin later than their clip
-        first = (span.first - back) * SAMPLES_PER_FRAME
-        sound = sound[first : span.end * SAMPLES_PER_FRAME]
-        fields["audio"] = torch.from_numpy(_audio(sound, index - span.first + back, view))
-    return fields
-
-
-def _some_seconds(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Six seconds of ``sound`` at random; of a shorter sound half of it or more, so that no two draws are alike."""
-    longest = min(len(sound), SIX_SECONDS)
-    length = longest if len(sound) > SIX_SECONDS else int(rng.integers(longest // 2, longest + 1))
-    start = int(rng.integers(len(sound) - length + 1))
-    return sound[start : start + length]
-
-
-def _audio(sound: np.ndarray, index: np.ndarray, view: View) -> np.ndarray:
-    """Sound about the frames ``index`` of ``sound``, zeros beyond its ends; shapes as in ``View``."""
-    c = view.context
-    if view.pick == "successive":
-        return _part(sound, int(index[0]) - c, len(index) + 2 * c)
-    return np.stack([_part(sound, int(i) - c, 2 * c + 1) for i in index])
-
-
-def _part(sound: np.ndarray, first: int, frames: int) -> np.ndarray:
-    """Float32 [640 frames] from frame ``first`` on, which may be negative."""
-    begin, end = first * SAMPLES_PER_FRAME, (first + frames) * SAMPLES_PER_FRAME
-    part = np.zeros(end - begin, np.float32)
-    heard = _float(sound[max(0, begin) : max(0, end)])
-    place = max(0, -begin)
-    part[place : place + len(heard)] = heard
-    return part
-
-
-def _float(sound: np.ndarray) -> np.ndarray:
-    """Int16 samples as float32 in [-1, 1)."""
-    return sound.astype(np.float32) / 32768.0

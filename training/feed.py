@@ -35,8 +35,9 @@ def feed(reader: Reader, start: int, stop: int, processes: int = 0) -> Iterator[
     Their pictures are bytes still: whoever moves a batch to its device makes them numbers there.
     """
     pipeline = wds.DataPipeline(Steps(start, stop), wds.map(reader.load))
-    options: dict[str, Any] = {"batch_size": None, "num_workers": processes}
-    if processes:
-        # forked processes hang where a decoder's threads ran before
-        options |= {"multiprocessing_context": "spawn", "prefetch_factor": 2}
-    yield from wds.WebLoader(pipeline, **options)
+    if not processes:
+        yield from pipeline
+        return
+    # forked processes hang where a decoder's threads ran before
+    options: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 2}
+    yield from wds.WebLoader(pipeline, batch_size=None, num_workers=processes, **options)

@@ -48,6 +48,17 @@ def micro_batches(batch: Batch, count: int) -> Iterator[tuple[int, int, Batch]]:
         yield first, stop, {name: values[first:stop] for name, values in batch.items()}
 
 
+def total_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The norm of all gradients together, 0 where there is none.
+
+    What ``nn.utils.get_total_norm`` gives for tensors of one device, without the sorting by devices.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
 def average(parameters: list[nn.Parameter], loss: Tensor, share: float) -> Tensor:
     """Sum gradients and loss over ranks, weighted by each rank's share of the batch; one flat all-reduce.
 

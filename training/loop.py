@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -21,10 +22,10 @@ from training import checkpoint, quarantine
 from training.averages import Average
 from training.checkpoint import Identity, State
 from training.draws import Draws
-from training.gradients import Precision, average, micro_batches
+from training.gradients import Precision, average, micro_batches, total_norm
 from training.pace import pace, paced
 from training.record import Record
-from training.validation import Source, describe, draw_picture, generators, move, score
+from training.validation import Source, describe, draw_picture, generators, move, score, seed_torch
 
 CPU = torch.device("cpu")
 IN_A_ROW = 5  # skipped steps, after which training stops
@@ -152,6 +153,12 @@ class Run:
         settings = self.stage.settings
         self.precision = Precision(settings.precision, self.course.device, self.stage.phases)
         self.rates = {p: [group["lr"] for group in o.param_groups] for p, o in self.optimizers.items()}
+        self.statistics = [
+            (module, name)
+            for place, module in self.model.named_modules()
+            if place.split(".", 1)[0] not in self.foreign
+            for name, _ in module.named_buffers(recurse=False)
+        ]
         self.average: Average | None = None  # rank 0 keeps it, from begin() on
         self.redrawn = False  # whether batches already read ahead hold a sample that is no longer drawn
 
@@ -205,7 +212,7 @@ class Run:
         course, state, settings = self.course, self.state, self.stage.settings
         batch = move(batch, course.device)
         values: dict[str, float] = {}
-        bad = None
+        bad, due = None, course.first and ((state.step + 1) % self.every == 0 or state.step + 1 == settings.steps)
         statistics = [(buffer, buffer.clone()) for buffer in self._buffers()]
         for number, phase in enumerate(self.stage.phases):
             optimizer = self.optimizers[phase]
@@ -217,16 +224,15 @@ class Run:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             if course.world > 1:
                 total = average(parameters, total, len(batch["key"]) / settings.batch)
-            scaler = self.precision.scalers.get(phase)
-            if scaler is not None and bool(torch.isfinite(total)):
+            scaler, reached = self.precision.scalers.get(phase), float(total)
+            if scaler is not None and isfinite(reached):
                 scaler.unscale_(optimizer)
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            norm = nn.utils.get_total_norm(gradients)
-            finite = bool(torch.isfinite(total) & torch.isfinite(norm))
-            smaller = scaler is not None and bool(torch.isfinite(total)) and not finite and scaler.get_scale() > 1
+            norm = total_norm(parameters)
+            finite = isfinite(reached) and isfinite(norm)
+            smaller = scaler is not None and isfinite(reached) and not finite and scaler.get_scale() > 1
             if not finite and not smaller:
                 bad = phase
-                if scaler is not None and bool(torch.isfinite(total)):
+                if scaler is not None and isfinite(reached):
                     scaler.update()
                 break
             if finite and settings.clip:
@@ -237,11 +243,13 @@ class Run:
                 scaler.step(optimizer)  # passes over gradients that the scale was too large for
                 scaler.update()
                 state.overflows += smaller
-                values[f"scale/{phase}"] = scaler.get_scale()
-            values[f"{phase}/total"] = float(total)
-            values |= {f"{phase}/{name}": float(term) for name, term in terms.items()}
-            values[f"grad_norm/{phase}"] = float(norm)
-            values[f"lr/{phase}"] = float(optimizer.param_groups[0]["lr"])
+            if due:  # each of these waits for the device
+                values[f"{phase}/total"] = reached
+                values |= {f"{phase}/{name}": float(term) for name, term in terms.items()}
+                values[f"grad_norm/{phase}"] = float(norm)
+                values[f"lr/{phase}"] = float(optimizer.param_groups[0]["lr"])
+                if scaler is not None:
+                    values[f"scale/{phase}"] = scaler.get_scale()
         state.step += 1
         if bad is not None:
             for buffer, before in statistics:  # a value that is not finite would stay in running statistics for good
@@ -253,7 +261,7 @@ class Run:
             quarantine.acquit(state, course.train.keys(state.step - 1))
         if self.average is not None:
             self.average.follow(self.weights(), state.step)
-        if course.first and (state.step % self.every == 0 or state.step == settings.steps):
+        if due:
             values |= {"seconds/step": time.perf_counter() - began, "seconds/wait": waited, "skipped": state.skipped}
             if state.excluded:
                 values["excluded"] = len(state.excluded)
@@ -268,10 +276,9 @@ class Run:
         own items' numbers; dropout has a seed for each rank.
         """
         course, settings, step = self.course, self.stage.settings, self.state.step
-        _, dropout = generators(settings.seed, step, course.rank, number)
-        torch.manual_seed(dropout)
+        rng, dropout = generators(settings.seed, step, course.rank, number)
+        seed_torch(dropout, course.device)
         if course.world == settings.accumulate == 1:
-            rng, _ = generators(settings.seed, step, 0, number)
             with self.precision.casting():
                 losses = self.stage.loss(self.model, batch, phase, rng)
             self.precision.scale(phase, losses.total).backward()
@@ -350,7 +357,7 @@ class Run:
         return {k: v for k, v in self.model.state_dict().items() if k.split(".", 1)[0] not in self.foreign}
 
     def _buffers(self) -> Iterator[Tensor]:
-        return (b for name, b in self.model.named_buffers() if name.split(".", 1)[0] not in self.foreign)
+        return (getattr(module, name) for module, name in self.statistics)
 
     def _training_mode(self) -> None:
         for module in self.model.values():

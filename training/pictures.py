@@ -61,9 +61,9 @@ def _filter(times: float) -> int:
     return cv2.INTER_LINEAR if times <= 2 else cv2.INTER_AREA
 
 
-def room_for(items: int, pictures: int, size: int) -> Tensor:
+def room_for(items: int, pictures: int, size: int) -> np.ndarray:
     """Room for the pictures of some items, uint8 [B, n, S, S, 3]."""
-    return torch.empty((items, pictures, size, size, 3), dtype=torch.uint8)
+    return np.empty((items, pictures, size, size, 3), np.uint8)
 
 
 def as_numbers(batch: Batch) -> Batch:

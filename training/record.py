@@ -13,6 +13,7 @@ from contracts.files import commit_bytes
 from contracts.settings import canonical_json
 
 METRICS_FILE = "metrics.jsonl"
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 STAGE_FILE = "stage.json"  # beside it: what the stage is being made of
 
 
@@ -30,9 +31,17 @@ class Record:
         """Add one line. A value that is not finite is left out: JSON has none."""
         finite = {name: value for name, value in values.items() if abs(value) < float("inf")}
         line = {"kind": kind, "step": step, "time": round(time.time(), 3), "values": finite, **more}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(canonical_json(line) + "\n")
+        data = (canonical_json(line) + "\n").encode()
+        try:
+            file = os.open(self.path, APPEND, 0o666)  # opened each time: ``cut`` puts another one in its place
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, APPEND, 0o666)
+        try:
+            while data:
+                data = data[os.write(file, data) :]
+        finally:
+            os.close(file)
 
     def sync(self) -> None:
         """Make what was appended durable; done with each checkpoint."""

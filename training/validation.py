@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ from contracts.files import commit
 from systems.base import Batch, Stage, TrainedStage
 from training.pictures import as_numbers
 
+SEEDS = Struct("<2Q")
 VALIDATING = 2**31  # stands in the rank's place where validation draws
 
 
@@ -45,8 +48,20 @@ class Scores:
 
 def generators(seed: int, step: int, rank: int, phase: int) -> tuple[torch.Generator, int]:
     """The generator that a loss draws from, and a seed for torch's own (dropout)."""
-    own, dropout = np.random.SeedSequence([seed, step, rank, phase]).generate_state(2, np.uint64)
-    return torch.Generator().manual_seed(int(own) >> 1), int(dropout) >> 1
+    digest = blake2b(f"{seed} {step} {rank} {phase}".encode(), digest_size=16).digest()
+    own, dropout = SEEDS.unpack(digest)
+    return torch.Generator().manual_seed(own >> 1), dropout >> 1
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed what torch itself draws from on ``device`` (dropout).
+
+    ``torch.manual_seed`` does it for every kind of device there may be, and where one is not in use it notes down the
+    calls that it would make, each time again, with where they came from: a millisecond of a step, and memory.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def score(stage: TrainedStage, model: nn.ModuleDict, source: Source, device: torch.device) -> Scores:
@@ -58,7 +73,7 @@ def score(stage: TrainedStage, model: nn.ModuleDict, source: Source, device: tor
         for batch in source.passes():
             # one seed for all batches: a stage may tie its draws to items (systems.common.noise)
             rng, dropout = generators(stage.settings.seed, 0, VALIDATING, 0)
-            torch.manual_seed(dropout)
+            seed_torch(dropout, device)
             keys += batch["key"]
             for name, measured in stage.validate(model, move(batch, device), rng).items():
                 values.setdefault(name, []).extend(measured.detach().double().cpu().flatten().tolist())
@@ -83,7 +98,7 @@ def draw_picture(stage: Stage, model: nn.ModuleDict, source: Source, device: tor
         return
     model.eval()
     rng, dropout = generators(stage.settings.seed, 0, VALIDATING, 1)
-    torch.manual_seed(dropout)
+    seed_torch(dropout, device)
     with torch.no_grad():
         picture = stage.picture(model, move(batch, device), rng)
     if picture is not None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from faults.row import Figure
+from faults.row import reached as told_of
 from faults_train.material import (
     CODER,
     FULL,
@@ -87,6 +88,7 @@ def damage_checkpoint(folder: Path, count: int) -> Figure:
                 resumed += starts(out, "coder")[-1] == (STOP - 1) * every
                 difference = max(difference, apart(out, folder / "whole", "coder"))
             shutil.rmtree(out)
+            told_of(trial + 1, count)
     tried = sum(trial % 10 in (0, 9) for trial in range(count))
     said = f"silent loads {silent}/{count}, file and fallback named {told}/{count}; of {tried} trained on, {resumed} "
     said += f"from the checkpoint before, max difference {difference}"
@@ -134,6 +136,7 @@ def change_data(folder: Path, count: int) -> Figure:
             moved += reached(out, "coder") != before
             shutil.rmtree(out)
             shutil.rmtree(data)
+            told_of(trial + 1, count)
     said = f"refused {refused}/{count}, both fingerprints named {both}/{count}, silent continuations {count - refused}"
     return Figure(f"{said}, records that moved {moved}", refused == both == count and not moved)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from faults.material import until
 from faults.row import Figure
+from faults.row import reached as told
 from faults_train.material import CODER, FULL, LONGEST_S, TOY, Kind, apart, losses, reached, starts, workshop
 
 from training.agenda import artifact_folder
@@ -87,6 +88,7 @@ def _kill_training(kind: Kind, before: Any, folder: Path, count: int) -> Figure:
                 if process.exitcode != -signal.SIGKILL or artifact_folder(out, kind.stage).is_dir():
                     break
                 landed += 1
+                told(landed, count)
                 saved = max((int(path.name[5:]) for path in out.glob(f"{kind.stage}/checkpoints/step-*")), default=0)
                 resumed += saved > 0
                 redone = max(redone, reached(out, kind.stage) - saved)
@@ -168,6 +170,7 @@ def kill_saving(folder: Path, count: int) -> Figure:
             if process.exitcode != -signal.SIGKILL:
                 continue  # this save had fewer operations
             died += 1
+            told(died, count)
             points.add(event)
             shop.run(CODER, out)
             resumed = starts(out, CODER.stage)[-1]
