@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale bench-train bench-serve nodes clock
+.PHONY: help setup run test check format papers prove hostile faults faults-train faults-serve fuzz bench bench-scale bench-train bench-serve bench-mark schedule nodes clock
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -24,6 +24,7 @@ help:
 	@echo "             make clock (sound against pictures, for every rate and container)"
 	@echo "             make bench (ingestion against its limit) | bench-scale (50 to 5000 clips)"
 	@echo "             make bench-train (the loader against its limit, a step against a bare loop) | bench-serve (the service)"
+	@echo "             make bench-mark (what the invisible mark survives, false positives) | schedule (runs by Prefect's clock)"
 	@echo "make setup   only the environment, in .venv, with the command .venv/bin/voxface"
 
 setup: $(STAMP)
@@ -99,3 +100,9 @@ bench-train: setup
 
 bench-serve: setup
 	@$(CAMPAIGN) benchmarks/serve.py
+
+bench-mark: setup
+	@$(CAMPAIGN) benchmarks/watermark.py
+
+schedule: setup
+	@$(CAMPAIGN) tests/schedule/campaign.py

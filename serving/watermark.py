@@ -75,12 +75,23 @@ class Marker:
 
 def detect(frames: Iterable[np.ndarray], key: bytes = PUBLIC_KEY) -> Mark:
     """Look for the mark in uint8 [H, W, 3] frames of one size; more of them find it more surely."""
-    total, count = None, 0
+    total, count = summed(frames)
+    return look(total, count, key)
+
+
+def summed(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+    """What :func:`look` looks at, float32 [256, W], and of how many frames it is the sum; [0, 0] of none."""
+    total, count = np.zeros((0, 0), np.float32), 0
     for frame in frames:
         picture = _whitened(_scaled(frame @ LUMA, SIDE))
-        total = picture if total is None else total + picture
+        total = total + picture if count else picture
         count += 1
-    if total is None:
+    return total, count
+
+
+def look(total: np.ndarray, count: int, key: bytes = PUBLIC_KEY) -> Mark:
+    """Look for the mark of ``key`` in what :func:`summed` made of ``count`` frames."""
+    if not count:
         return Mark(found=False, p=1.0, score=0.0, scale=1.0, frames=0)
     near = _correlation(total, key)
     reach = np.arange(-NEAR, NEAR + 1)

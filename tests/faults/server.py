@@ -16,17 +16,20 @@ from faults.row import MARK
 STANDING = "VOXFACE_FAULT_SERVER"  # in the environment of rows: the address of one for all of them
 
 
-def start_server(folder: Path, mark: str) -> str:
+def start_server(folder: Path, mark: str, *, ui: bool = False) -> str:
     """Start Prefect's server on a free port: the address at which it will answer. ``kill_marked(mark)`` ends it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/api"
     own = {MARK: mark, "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    words = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    own["PREFECT_UI_API_URL"] = address  # which the page asks: by default that of port 4200
+    words = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    words.append("--ui" if ui else "--no-ui")
     subprocess.Popen(
         [sys.executable, *words], env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return f"http://127.0.0.1:{port}/api"
+    return address
 
 
 def answering(address: str, seconds: float = 300.0) -> str:

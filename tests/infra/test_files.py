@@ -135,3 +135,4 @@ def test_prefect_file_promises_no_deployment_that_is_not_there() -> None:
         assert f"def {flow}" in (ROOT / path).read_text()
     lock = (ROOT / "requirements.lock").read_text()
     assert f"prefect=={config['prefect-version']}\n" in lock
+    assert "\nsqlalchemy==2.0." in lock, "with 2.1 the scheduler of Prefect's server creates no runs: make schedule"
