@@ -22,7 +22,7 @@ AT = 12  # the frame that is shown, or the last of a shorter video
 
 def sheet(videos: Sequence[Path]) -> str | None:
     """A JPEG of a frame of each of the first videos, row by row, as a ``data:`` URL; None where none can be shown."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     found = [picture for video in videos[:MOST] if (picture := _frame(video)) is not None]
     if not found:
@@ -30,8 +30,7 @@ def sheet(videos: Sequence[Path]) -> str | None:
     columns = min(COLUMNS, len(found))
     whole = Image.new("RGB", (columns * CELL, -(-len(found) // columns) * CELL))
     for number, picture in enumerate(found):
-        small = Image.fromarray(picture)
-        small.thumbnail((CELL, CELL))
+        small = ImageOps.contain(Image.fromarray(picture), (CELL, CELL))  # a small one is enlarged
         whole.paste(small, (number % columns * CELL, number // columns * CELL))
     buffer = BytesIO()
     whole.save(buffer, "JPEG", quality=80)
