@@ -242,6 +242,25 @@ def test_errors_told_by_a_failed_deployment_come_back_as_themselves() -> None:
     assert "no such thing" in str(own_error("no such thing"))
 
 
+def test_a_replica_that_dies_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve calls an application unhealthy until it has replaced what died: no reason to end the service."""
+    from types import SimpleNamespace
+
+    from serving import handle
+
+    found = {"a": SimpleNamespace(status="RUNNING"), "b": SimpleNamespace(status="UNHEALTHY")}
+    monkeypatch.setattr(handle.serve, "status", lambda: SimpleNamespace(applications=found))
+    client = handle.Client(None, ["a", "b"], "", 1)
+    assert client.healthy()
+    monkeypatch.setattr(handle, "PATIENCE_S", 0.0)
+    assert not client.healthy()
+    found["b"].status = "RUNNING"
+    monkeypatch.setattr(handle, "PATIENCE_S", 60.0)
+    assert client.healthy()
+    del found["b"]
+    assert client.healthy()
+
+
 class Handle:
     """Answers like Serve's handle, from replicas of which the first few die."""
 
