@@ -49,9 +49,10 @@ def enter(bundle: Path, system: str, tracking_uri: str) -> int:
         client.get_registered_model(system)
     except MlflowException:
         client.create_registered_model(system, description=f"bundles of {system}, by digest")
-    source = bundle.resolve().as_uri()
+    # not file://, which MLflow's server refuses for all that lies outside its own runs
+    source = bundle.resolve().as_uri().replace("file:", "voxface:", 1)
     versions = client.search_model_versions(f"name='{system}'")
-    found = [v for v in versions if v.tags.get(DIGEST_TAG) == digest and v.source == source]
+    found = [v for v in versions if v.tags.get(DIGEST_TAG) == digest and _folder(v.source) == bundle.resolve()]
     version = found[0] if found else client.create_model_version(system, source=source, tags={DIGEST_TAG: digest})
     return int(version.version)
 

@@ -61,3 +61,18 @@ def test_a_registered_bundle_that_was_changed_or_is_gone_is_told(tmp_path: Path,
     shutil.rmtree(a)
     with pytest.raises(Misuse, match="is gone"):
         version.check()
+
+
+def test_mlflow_s_server_takes_the_folder_and_older_versions_keep_their_number(tmp_path: Path, uri: str) -> None:
+    from mlflow.tracking import MlflowClient
+    from mlflow.utils.uri import is_local_uri
+
+    a, _ = bundle(tmp_path, "a")
+    enter(a, "toy", uri)
+    client = MlflowClient(tracking_uri=uri)
+    new = client.get_model_version("toy", "1")
+    assert not is_local_uri(new.source)  # the server refuses a local one
+    client.create_registered_model("older")
+    client.create_model_version("older", source=a.as_uri(), tags=new.tags)  # as versions were entered before
+    assert enter(a, "older", uri) == 1
+    assert versions("older", uri)[0].folder == a
