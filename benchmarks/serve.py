@@ -34,6 +34,7 @@ from serving.tally import STEP_S, counted
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = 0.9  # of the loop's items per second, at batch 1
+PASSED_ON = 0.95  # of what networks gain by batches, which depends on the machine: on one core next to nothing
 RATE = 16_000
 LOOK_S = 0.25  # between two looks at a job: the last video's end must not wait for the next
 
@@ -97,9 +98,10 @@ def measure(board: Scoreboard, folder: Path, bundle: Path, sounds: list[Path], o
     ratio = rates["single"] / rates["loop"]
     said = f"{rates['single']:.2f} videos/s, {ratio:.2f} of the loop"
     board.check("batch-1", "the service, video by video", said, f"at least {TARGET} of the loop", ratio >= TARGET)
-    gain = rates["batched"] / rates["single"]
-    said = f"{rates['batched']:.2f} videos/s, {gain:.2f} of batch 1"
-    board.check("batch-4", "the service, in batches of four", said, "faster than video by video", gain > 1)
+    gain, networks = rates["batched"] / rates["single"], steps["single"]["model"] / steps["batched"]["model"]
+    said = f"{rates['batched']:.2f} videos/s, {gain:.2f} of batch 1; the networks alone {networks:.2f}"
+    target = f"at least {PASSED_ON} of what the networks gain"
+    board.check("batch-4", "the service, in batches of four", said, target, gain >= PASSED_ON * networks)
     outside = {name: 1 - told["model"] / spent[name] for name, told in steps.items()}
     said = f"loop {1 - loop.model_s / spent['loop']:.0%}, service {outside['single']:.0%}, in batches "
     board.tell("outside", "share of the time that no network was at work", f"{said}{outside['batched']:.0%}")
