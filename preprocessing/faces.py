@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ COPIES = (640, 1280)  # px, longest side, of the copies in which wide faces are 
 HOG_SEES = 72  # px, width of the smallest box that HOG gives without upsampling
 HINTED = 1.25  # of a hint's width, to each side: HOG needs some of what is around a face
 CNN_SIDE = 640  # the CNN costs about 6 us a pixel
+CNN_SHOT, CNN_GUESS = 480, 224  # px, of pictures in which HOG sees no face, and around a guess: it sees faces of 80 px
 COMPARABLE = 0.5  # a second face at least this wide, relative to the widest, is a rival
 SURE = 0.6  # confidence of mediapipe's detector: below it, cups and pictures pass for faces
 
@@ -101,8 +102,7 @@ class FaceFinder:
         """
         upsample = int(min(image.shape[:2]) < UPSAMPLE_BELOW)
         for hint in self.blaze(image):
-            x0, y0 = (max(int(middle - HINTED * hint.width), 0) for middle in hint.centre)
-            x1, y1 = (int(middle + HINTED * hint.width) for middle in hint.centre)
+            x0, y0, x1, y1 = _around(hint)
             if self.hog(image[y0:y1, x0:x1], upsample):
                 return self.hog(image)
         return []
@@ -121,6 +121,14 @@ class FaceFinder:
         return _widest_first(
             Face(b.left() / scale, b.top() / scale, b.right() / scale, b.bottom() / scale, "mmod") for b in boxes
         )
+
+    def slow(self, image: np.ndarray, guesses: list[Face]) -> list[Face]:
+        """Faces by ``cnn`` around the widest of ``guesses``, or everywhere where there are none."""
+        if not guesses:
+            return self.cnn(image, CNN_SHOT)
+        x0, y0, x1, y1 = _around(guesses[0])
+        faces = self.cnn(np.ascontiguousarray(image[y0:y1, x0:x1]), CNN_GUESS)
+        return [replace(f, x0=f.x0 + x0, y0=f.y0 + y0, x1=f.x1 + x0, y1=f.y1 + y0) for f in faces]
 
     def blaze(self, image: np.ndarray) -> list[Face]:
         """Faces that mediapipe's full-range detector sees: the last resort."""
@@ -178,6 +186,13 @@ def choose(faces: list[Face], point: tuple[float, float] | None) -> Face:
         widths = ", ".join(f"{face.width:.0f}" for face in comparable)
         raise Reject(Reason.MANY_FACES, f"{len(comparable)} comparable faces ({widths} px): give face_x, face_y or box")
     return faces[0]
+
+
+def _around(hint: Face) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the region in which a face that is hinted at is looked for."""
+    x0, y0 = (max(int(middle - HINTED * hint.width), 0) for middle in hint.centre)
+    x1, y1 = (int(middle + HINTED * hint.width) for middle in hint.centre)
+    return x0, y0, x1, y1
 
 
 def _widest_first(faces: Iterable[Face]) -> list[Face]:

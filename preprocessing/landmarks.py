@@ -15,7 +15,7 @@ from contracts.face import LEFT_CHEEK, POINTS, RIGHT_CHEEK
 from preprocessing.faces import LONGEST_SIDE, Face, FaceFinder, nearest
 from preprocessing.picture import Picture
 
-MESH_SIDE = 288  # px; the network works on 192 px inside, and full frames cost ten times as much
+MESH_SIDE = 256  # px; the network works on 192 px inside, and full frames cost ten times as much
 AROUND = 1.9  # region's side over the face's larger side
 DRIFT = 0.1  # of the region's side: within it the region stays, so that the mesh's own tracking holds
 LOOK_AGAIN = 5  # frames between searches with the detectors while the face is lost

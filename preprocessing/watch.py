@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 LATER = (6, 12, 24, 48)  # frames of a shot in which HOG looks again where it saw none in the first
 HELD_BYTES = 256 << 20  # of pictures held while no face has been found
 MOST_RIVALS = 3
-CNN_SIDE = 480  # px, of pictures without a face that HOG sees: many shots have none at all
 LISTEN = 50  # frames needed to tell who speaks: in fewer, chance correlates
 MOVES = 0.015  # of the eyes' distance: spread of the lips' height that is no noise of the mesh
 NEARLY_IN_STEP = 6  # frames of shift looked at: every further one gives chance another try
@@ -109,7 +108,7 @@ class Shot:
         if not faces:  # a face that the mesh fits spares the slow one
             guesses = [finder.blaze(image.rgb) for image in ends]
             fits = (self._tools.fit(image, guess) for image, guess in zip(ends, guesses))
-            faces = _first(fits) or finder.cnn(ends[0].rgb, CNN_SIDE) or _first(guesses)
+            faces = _first(fits) or finder.slow(ends[0].rgb, _first(guesses)) or _first(guesses)
         if not faces and self._row.box is not None:
             faces = [_box(self._row.box, self._held[0])]
         if faces:
@@ -173,7 +172,7 @@ class Shot:
 class Watch:
     """Decodes clips into shots: sound, points per frame, pockets. Raises ``Reject`` for what a file can lack."""
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     kinds: ClassVar[frozenset[Kind]] = frozenset({"clip"})
     reads: ClassVar[frozenset[str]] = OF_MEDIA
 
