@@ -65,7 +65,10 @@ def _interrupt(*_: Any) -> None:
 
 def postgres(stack: ExitStack, tools: Path, folder: Path) -> str:
     """Start PostgreSQL with its data in ``folder``: the URL of a database, without the database's name and scheme."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"{folder}: {error.strerror}: name a folder that can be written") from error
     user: dict[str, Any] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         names = {entry.pw_name for entry in pwd.getpwall()}
